@@ -1,0 +1,95 @@
+//! Identifiers that cross the wire.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Names one command of one filter instance: a 128-bit nonce drawn when the VM was configured and a 64-bit counter.
+/// On the wire 48 lower-case hexadecimal digits. The id of a reserve names its hold as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommandId([u8; 24]);
+
+/// Names a hold: the id of the reserve that made it.
+pub type HoldId = CommandId;
+
+impl CommandId {
+    /// The id with this nonce and counter.
+    #[must_use]
+    pub fn new(nonce: [u8; 16], counter: u64) -> Self {
+        let mut bytes = [0_u8; 24];
+        let (head, tail) = bytes.split_at_mut(16);
+        head.copy_from_slice(&nonce);
+        tail.copy_from_slice(&counter.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// From the 24 bytes themselves.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 24]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 24 bytes: nonce, then counter, big-endian, so that ids of one instance sort by age.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 24] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for CommandId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "CommandId({self})")
+    }
+}
+
+impl TryFrom<String> for CommandId {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut bytes = [0_u8; 24];
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(InvalidId);
+        }
+        hex::decode_to_slice(&text, &mut bytes).map_err(|_| InvalidId)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl From<CommandId> for String {
+    fn from(id: CommandId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A text that is not an identifier of the wanted kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidId;
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("not 48 lower-case hexadecimal digits")
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_instance_sort_by_age() {
+        let nonce = [7; 16];
+        assert!(CommandId::new(nonce, 255) < CommandId::new(nonce, 256));
+        let id = CommandId::new(nonce, 1);
+        assert_eq!(id.to_string(), format!("{}{:016x}", "07".repeat(16), 1));
+        assert_eq!(CommandId::try_from(id.to_string()), Ok(id));
+        assert_eq!(CommandId::try_from("00".to_owned()), Err(InvalidId));
+    }
+}
