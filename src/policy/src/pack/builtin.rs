@@ -1,0 +1,18 @@
+//! The packs that come with the program.
+
+/// Name and JSON text of each.
+const BUILTIN: [(&str, &str); 1] = [("stripe", include_str!("../../../../vendors/stripe.json"))];
+
+/// The JSON text of a pack that comes with the program.
+#[must_use]
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN
+        .iter()
+        .find(|(have, _)| *have == name)
+        .map(|(_, text)| *text)
+}
+
+/// The names of the packs that come with the program.
+pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTIN.iter().map(|(name, _)| *name)
+}

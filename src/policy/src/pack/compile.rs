@@ -1,0 +1,486 @@
+//! From the JSON form of a pack to the compiled one. Every rule that a pack must keep is checked here, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use keybrake_contract::endpoint::EndpointPattern;
+use keybrake_contract::grant::AllowedEndpoint;
+use keybrake_contract::refusal::RefusalCode;
+
+use super::dto::{
+    AnswerDto, AnswerHeadersDto, CostDto, CredentialDto, EndpointDto, IdempotencyDto, OutcomeDto,
+    PackDto, ParametersDto, PathDto, RefusalDto, StateDto,
+};
+use super::index::Index;
+use super::{
+    AnswerHeaders, AnswerRules, Class, CostRule, CredentialRules, Endpoint, InvalidPack,
+    ObjectAmount, ObjectAt, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules,
+    RefusalShape, StateRule,
+};
+
+/// Most characters of an idempotency key that the ledger takes.
+const MAX_KEY_LENGTH: usize = 255;
+/// Digits that always fit into 64 bits.
+const MAX_DIGITS: usize = 18;
+
+type Made<T> = Result<T, InvalidPack>;
+type Answers = BTreeMap<String, Arc<AnswerRules>>;
+
+pub(super) fn compile(dto: PackDto) -> Made<Pack> {
+    let PackDto {
+        vendor,
+        hosts,
+        credential,
+        path,
+        account_headers,
+        forward_headers,
+        idempotency,
+        parameters,
+        audit_params,
+        refusal,
+        answer_headers,
+        outcomes,
+        answers,
+        endpoints,
+    } = dto;
+    if vendor.is_empty()
+        || vendor.len() > 64
+        || !vendor
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    {
+        return wrong("vendor", "1 to 64 of a-z, 0-9 and _");
+    }
+    if hosts.is_empty() {
+        return wrong("hosts", "at least one host name");
+    }
+    for (position, host) in hosts.iter().enumerate() {
+        is_host(host).then_some(()).ok_or_else(|| {
+            InvalidPack::new(
+                format!("hosts[{position}]"),
+                "a host name in lower case, without port",
+            )
+        })?;
+    }
+    let answers = answers
+        .into_iter()
+        .map(|(name, dto)| answer(&name, dto).map(|rules| (name, Arc::new(rules))))
+        .collect::<Made<Answers>>()?;
+    let (endpoints, index) = compile_endpoints(endpoints, &answers)?;
+    Ok(Pack {
+        vendor,
+        hosts,
+        credential: compile_credential(credential)?,
+        path: compile_path(path)?,
+        account_headers: header_names("account_headers", account_headers)?,
+        forward_headers: forwardable("forward_headers", forward_headers)?,
+        idempotency: compile_idempotency(idempotency)?,
+        parameters: compile_parameters(parameters)?,
+        audit_params: field_names("audit_params", audit_params)?,
+        refusal: compile_refusal(refusal)?,
+        answer_headers: compile_answer_headers(answer_headers)?,
+        outcomes: outcomes
+            .into_iter()
+            .enumerate()
+            .map(|(position, dto)| outcome(position, dto))
+            .collect::<Made<_>>()?,
+        endpoints,
+        index,
+    })
+}
+
+fn compile_credential(dto: CredentialDto) -> Made<CredentialRules> {
+    let CredentialDto {
+        places,
+        real_prefixes,
+    } = dto;
+    if places.is_empty() {
+        return wrong(
+            "credential.places",
+            "at least one of bearer, basic_user, basic_password",
+        );
+    }
+    if real_prefixes
+        .iter()
+        .any(|prefix| prefix.len() < 3 || !prefix.is_ascii())
+    {
+        return wrong(
+            "credential.real_prefixes",
+            "ASCII texts of at least 3 characters",
+        );
+    }
+    Ok(CredentialRules {
+        places,
+        real_prefixes,
+    })
+}
+
+fn compile_path(dto: PathDto) -> Made<PathRules> {
+    let PathDto {
+        roots,
+        segment_extra,
+    } = dto;
+    if !segment_extra
+        .bytes()
+        .all(|byte| matches!(byte, b'_' | b'-' | b'.' | b'@' | b':'))
+    {
+        return wrong("path.segment_extra", "none but _ - . @ :");
+    }
+    let fine = |root: &String| {
+        !root.is_empty()
+            && root.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || segment_extra.as_bytes().contains(&byte)
+            })
+    };
+    if roots.is_empty() || !roots.keys().all(fine) {
+        return wrong(
+            "path.roots",
+            "first path segment → form or json, at least one",
+        );
+    }
+    Ok(PathRules {
+        roots,
+        segment_extra: segment_extra.into_bytes(),
+    })
+}
+
+fn compile_idempotency(dto: IdempotencyDto) -> Made<PackIdempotency> {
+    let IdempotencyDto {
+        header,
+        window_ms,
+        margin_ms,
+        max_key_length,
+        default_rule,
+    } = dto;
+    if window_ms.is_some_and(|window| margin_ms >= window) {
+        return wrong("idempotency.margin_ms", "less than window_ms");
+    }
+    if max_key_length == 0 || max_key_length > MAX_KEY_LENGTH {
+        return wrong("idempotency.max_key_length", "1 to 255");
+    }
+    Ok(PackIdempotency {
+        header: header_name("idempotency.header", header)?,
+        window_ms,
+        margin_ms,
+        max_key_length,
+        default_rule,
+    })
+}
+
+fn compile_parameters(dto: ParametersDto) -> Made<ParameterRules> {
+    let ParametersDto {
+        integers,
+        free_maps,
+        conflicting,
+    } = dto;
+    for (name, bounds) in &integers {
+        if bounds.max_digits == 0 || bounds.max_digits > MAX_DIGITS {
+            return wrong(format!("parameters.integers.{name}.max_digits"), "1 to 18");
+        }
+    }
+    Ok(ParameterRules {
+        integers,
+        free_maps: field_names("parameters.free_maps", free_maps)?,
+        conflicting,
+    })
+}
+
+fn compile_refusal(dto: RefusalDto) -> Made<RefusalShape> {
+    let RefusalDto {
+        body,
+        default_type,
+        types,
+        mark,
+        type_at,
+        code_at,
+    } = dto;
+    if !body.is_object() {
+        return wrong("refusal.body", "an object");
+    }
+    for (name, pointer) in [
+        ("mark", &mark),
+        ("type_at", &type_at),
+        ("code_at", &code_at),
+    ] {
+        if !pointer.starts_with('/') {
+            return wrong(format!("refusal.{name}"), "a JSON pointer, /error");
+        }
+    }
+    let types = types
+        .into_iter()
+        .map(|(code, kind)| {
+            RefusalCode::ALL
+                .into_iter()
+                .find(|have| have.as_str() == code)
+                .map(|have| (have, kind))
+                .ok_or_else(|| InvalidPack::new(format!("refusal.types.{code}"), "a refusal code"))
+        })
+        .collect::<Made<_>>()?;
+    Ok(RefusalShape {
+        body,
+        default_type,
+        types,
+        mark,
+        type_at,
+        code_at,
+    })
+}
+
+fn compile_answer_headers(dto: AnswerHeadersDto) -> Made<AnswerHeaders> {
+    let AnswerHeadersDto {
+        request_id,
+        replayed,
+        retry_hint,
+    } = dto;
+    let named = |at: &str, name: Option<String>| name.map(|name| header_name(at, name)).transpose();
+    Ok(AnswerHeaders {
+        request_id: named("answer_headers.request_id", request_id)?,
+        replayed: replayed
+            .map(|(name, value)| {
+                header_name("answer_headers.replayed", name).map(|name| (name, value))
+            })
+            .transpose()?,
+        retry_hint: named("answer_headers.retry_hint", retry_hint)?,
+    })
+}
+
+fn outcome(position: usize, dto: OutcomeDto) -> Made<OutcomeRule> {
+    let OutcomeDto {
+        status,
+        kind,
+        code,
+        outcome,
+    } = dto;
+    let statuses = statuses(&status).ok_or_else(|| {
+        InvalidPack::new(
+            format!("outcomes[{position}].status"),
+            "\"402\" or \"500-599\", from 300 to 599",
+        )
+    })?;
+    Ok(OutcomeRule {
+        statuses,
+        kind,
+        code,
+        outcome,
+    })
+}
+
+fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let from: u16 = from.parse().ok()?;
+    let to: u16 = to.parse().ok()?;
+    (300 <= from && from <= to && to <= 599).then_some(from..=to)
+}
+
+fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
+    let AnswerDto {
+        id,
+        charge,
+        amount_settled,
+        amount_open,
+        currency,
+        states,
+    } = dto;
+    if currency.is_none() && !(amount_settled.is_empty() && amount_open.is_empty()) {
+        return wrong(
+            format!("answers.{name}.currency"),
+            "wanted where amounts are read",
+        );
+    }
+    let states = states
+        .into_iter()
+        .map(|StateDto { when, money }| {
+            if when.is_empty() {
+                return wrong(
+                    format!("answers.{name}.states"),
+                    "at least one member in `when`",
+                );
+            }
+            Ok(StateRule { when, money })
+        })
+        .collect::<Made<_>>()?;
+    Ok(AnswerRules {
+        id,
+        charge,
+        amount_moved: amount_settled,
+        amount_open,
+        currency,
+        states,
+    })
+}
+
+fn compile_endpoints(
+    dtos: Vec<EndpointDto>,
+    answers: &Answers,
+) -> Made<(Vec<Arc<Endpoint>>, Index)> {
+    let mut index = Index::default();
+    let mut operations = BTreeSet::new();
+    let mut endpoints = Vec::with_capacity(dtos.len());
+    for (position, dto) in dtos.into_iter().enumerate() {
+        let EndpointDto {
+            operation,
+            endpoint,
+            class,
+            cost,
+            answer,
+        } = dto;
+        let at = |part: &str| format!("endpoints[{position}].{part}");
+        if !matches!(
+            AllowedEndpoint::parse(&operation),
+            Ok(AllowedEndpoint::Operation(_))
+        ) {
+            return wrong(
+                at("operation"),
+                "a name such as charges.create, of a-z, 0-9, _ and points",
+            );
+        }
+        if !operations.insert(operation.clone()) {
+            return wrong(at("operation"), format!("{operation} stands twice"));
+        }
+        let pattern = EndpointPattern::parse(&endpoint)
+            .map_err(|error| InvalidPack::new(at("endpoint"), error.to_string()))?;
+        if (class == Class::Read) != matches!(pattern.method(), "GET" | "HEAD")
+            && class != Class::Forbidden
+        {
+            return wrong(at("class"), "read for GET, and for nothing else");
+        }
+        let path = endpoint.split_once(' ').map_or("", |(_, path)| path);
+        if let Err(earlier) = index.insert(pattern.method(), path, position) {
+            return wrong(
+                at("endpoint"),
+                format!("matches the same paths as endpoints[{earlier}]"),
+            );
+        }
+        let answer = answer
+            .map(|name| {
+                answers.get(&name).cloned().ok_or_else(|| {
+                    InvalidPack::new(at("answer"), format!("{name} is not one of `answers`"))
+                })
+            })
+            .transpose()?;
+        endpoints.push(Arc::new(Endpoint {
+            cost: cost_rule(class, cost, path)
+                .map_err(|problem| InvalidPack::new(at("cost"), problem))?,
+            operation,
+            pattern,
+            class,
+            answer,
+        }));
+    }
+    Ok((endpoints, index))
+}
+
+/// The cost rule, as far as the class allows it.
+fn cost_rule(class: Class, dto: Option<CostDto>, path: &str) -> Result<CostRule, &'static str> {
+    match (class, dto) {
+        (Class::Read | Class::Free, None) => Ok(CostRule::Nothing),
+        (Class::MoneyBlind | Class::Prepares | Class::Forbidden, None) => Ok(CostRule::Unknown),
+        (Class::Money | Class::MoneyOptional, Some(dto)) => money_rule(class, dto, path),
+        (Class::Money | Class::MoneyOptional, None) => Err("wanted for money and money_optional"),
+        _ => Err("only for money and money_optional"),
+    }
+}
+
+fn money_rule(class: Class, dto: CostDto, path: &str) -> Result<CostRule, &'static str> {
+    let CostDto {
+        amount,
+        currency,
+        object,
+        fixed_amount,
+    } = dto;
+    match (object, amount, currency, fixed_amount) {
+        (None, Some(amount), Some(currency), None) if class == Class::Money => {
+            Ok(CostRule::Fields { amount, currency })
+        }
+        (Some(object), amount, None, fixed) => Ok(CostRule::Object {
+            object: object_at(object, path)?,
+            amount: match (amount, fixed) {
+                (Some(field), None) => ObjectAmount::Field(field),
+                (None, Some(fixed)) => ObjectAmount::Fixed(fixed),
+                (None, None) => ObjectAmount::Whole,
+                (Some(_), Some(_)) => return Err("amount or fixed_amount, not both"),
+            },
+        }),
+        _ => Err(
+            "for money amount and currency; else object, with amount or fixed_amount or neither",
+        ),
+    }
+}
+
+fn object_at(object: Vec<String>, path: &str) -> Result<ObjectAt, &'static str> {
+    match object.as_slice() {
+        [] => Err("object: {name} of the path, or field names"),
+        [one] if one.starts_with('{') => path
+            .trim_start_matches('/')
+            .split('/')
+            .position(|segment| segment == one)
+            .map(ObjectAt::Segment)
+            .ok_or("object: the path has no such {name}"),
+        _ => Ok(ObjectAt::Fields(object)),
+    }
+}
+
+fn field_names(at: &str, names: Vec<String>) -> Made<Vec<String>> {
+    if names.iter().any(String::is_empty) {
+        return wrong(at, "no empty names");
+    }
+    Ok(names)
+}
+
+fn header_names(at: &str, names: Vec<String>) -> Made<Vec<String>> {
+    names
+        .into_iter()
+        .map(|name| header_name(at, name))
+        .collect()
+}
+
+fn header_name(at: &str, name: String) -> Made<String> {
+    let fine = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    if fine {
+        Ok(name)
+    } else {
+        wrong(at, format!("{name:?} is not a header name in lower case"))
+    }
+}
+
+/// Headers that may go on: never a credential, a cookie, framing, or one that Envoy or we give a meaning.
+fn forwardable(at: &str, names: Vec<String>) -> Made<Vec<String>> {
+    const NEVER: [&str; 9] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+    ];
+    const NEVER_PREFIX: [&str; 3] = ["x-envoy-", "x-forwarded-", "keybrake-"];
+    let names = header_names(at, names)?;
+    for name in &names {
+        if NEVER.contains(&name.as_str())
+            || NEVER_PREFIX.iter().any(|prefix| name.starts_with(prefix))
+        {
+            return wrong(at, format!("{name} must never be forwarded"));
+        }
+    }
+    Ok(names)
+}
+
+/// A host name in lower case without port.
+pub(crate) fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'))
+}
+
+fn wrong<T>(at: impl Into<String>, problem: impl Into<String>) -> Made<T> {
+    Err(InvalidPack::new(at, problem))
+}

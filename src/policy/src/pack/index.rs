@@ -1,0 +1,89 @@
+//! From method and path to an endpoint, in time proportional to the path.
+
+use std::collections::BTreeMap;
+
+/// A tree over path segments. A literal segment is preferred, the template with more literals wins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Index {
+    root: Node,
+    /// Segments of the longest template. Longer paths are unknown at once, which bounds the search.
+    depth: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    literal: BTreeMap<String, Node>,
+    any: Option<Box<Node>>,
+    ends: BTreeMap<String, usize>,
+}
+
+/// An endpoint that was found, and how many literal segments led to it.
+type Found = (usize, usize);
+
+impl Index {
+    /// Adds a template (as it prints) that stands for the endpoint at `position`. `Err` gives the position of the
+    /// endpoint that matches exactly the same paths.
+    pub(crate) fn insert(
+        &mut self,
+        method: &str,
+        path: &str,
+        position: usize,
+    ) -> Result<(), usize> {
+        let mut node = &mut self.root;
+        let mut depth = 0_usize;
+        for segment in path.trim_start_matches('/').split('/') {
+            depth = depth.saturating_add(1);
+            node = if segment.starts_with('{') {
+                node.any.get_or_insert_with(Box::default)
+            } else {
+                node.literal.entry(segment.to_owned()).or_default()
+            };
+        }
+        self.depth = self.depth.max(depth);
+        if let Some(earlier) = node.ends.get(method) {
+            return Err(*earlier);
+        }
+        node.ends.insert(method.to_owned(), position);
+        Ok(())
+    }
+
+    pub(crate) fn find(&self, method: &str, path: &str) -> Option<usize> {
+        let rest = path.strip_prefix('/')?;
+        if rest.split('/').take(self.depth.saturating_add(1)).count() > self.depth {
+            return None;
+        }
+        let mut best = None;
+        descend(&self.root, Some(rest), method, 0, &mut best);
+        best.map(|(position, _)| position)
+    }
+}
+
+/// Follows both branches at each node; templates are few and short, so the tree is small.
+fn descend(
+    node: &Node,
+    rest: Option<&str>,
+    method: &str,
+    literals: usize,
+    best: &mut Option<Found>,
+) {
+    let Some(rest) = rest else {
+        if let Some(position) = node.ends.get(method)
+            && best.is_none_or(|(_, most)| literals > most)
+        {
+            *best = Some((*position, literals));
+        }
+        return;
+    };
+    let (segment, rest) = match rest.split_once('/') {
+        Some((segment, rest)) => (segment, Some(rest)),
+        None => (rest, None),
+    };
+    if let Some(next) = node.literal.get(segment) {
+        descend(next, rest, method, literals.saturating_add(1), best);
+    }
+    if let Some(next) = &node.any
+        && !segment.is_empty()
+    {
+        descend(next, rest, method, literals, best);
+    }
+}

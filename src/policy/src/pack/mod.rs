@@ -1,0 +1,364 @@
+//! A vendor pack: everything that is particular to one vendor, as data (`vendors/*.json`).
+//!
+//! Here: the compiled form of a pack and the look-up of endpoints. Not here: the JSON form (`dto`), and any rule
+//! about one vendor — those are in the pack's file.
+
+mod builtin;
+mod compile;
+mod dto;
+mod index;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use keybrake_contract::endpoint::EndpointPattern;
+use keybrake_contract::grant::AllowedEndpoint;
+use keybrake_contract::refusal::RefusalCode;
+use serde_json::Value;
+
+pub use builtin::{builtin, builtin_names};
+pub(crate) use compile::is_host;
+
+/// One vendor, as compiled from its JSON form.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    pub(crate) vendor: String,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) credential: CredentialRules,
+    pub(crate) path: PathRules,
+    pub(crate) account_headers: Vec<String>,
+    pub(crate) forward_headers: Vec<String>,
+    pub(crate) idempotency: PackIdempotency,
+    pub(crate) parameters: ParameterRules,
+    pub(crate) audit_params: Vec<String>,
+    pub(crate) refusal: RefusalShape,
+    pub(crate) answer_headers: AnswerHeaders,
+    pub(crate) outcomes: Vec<OutcomeRule>,
+    endpoints: Vec<Arc<Endpoint>>,
+    index: index::Index,
+}
+
+impl Pack {
+    /// Reads a pack from its JSON text.
+    ///
+    /// # Errors
+    /// [`InvalidPack`] says where the mistake is and what is allowed there.
+    pub fn parse(text: &str) -> Result<Self, InvalidPack> {
+        compile::compile(dto::parse(text)?)
+    }
+
+    /// The vendor's name: what a grant's `vendor` is compared with.
+    #[must_use]
+    pub fn vendor(&self) -> &str {
+        &self.vendor
+    }
+
+    /// The vendor's own host names, the first being the one to call.
+    #[must_use]
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// What the vendor's idempotency promises.
+    #[must_use]
+    pub const fn idempotency(&self) -> &PackIdempotency {
+        &self.idempotency
+    }
+
+    /// Every operation name, in the pack's order.
+    pub fn operation_names(&self) -> impl Iterator<Item = &str> {
+        self.endpoints
+            .iter()
+            .map(|endpoint| endpoint.operation.as_str())
+    }
+
+    /// Every endpoint, in the pack's order.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().map(Arc::as_ref)
+    }
+
+    /// Whether a line of a grant means something for this vendor: its operation exists, or its pattern meets at least
+    /// one endpoint (equals it, covers it, or is one concrete path of it).
+    #[must_use]
+    pub fn covers(&self, allowed: &AllowedEndpoint) -> bool {
+        match allowed {
+            AllowedEndpoint::Operation(name) => self.operation_names().any(|have| have == name),
+            AllowedEndpoint::Pattern(pattern) => self.endpoints().any(|endpoint| {
+                pattern.covers(&endpoint.pattern) || endpoint.pattern.covers(pattern)
+            }),
+        }
+    }
+
+    /// The endpoint of this method and vendor-relative path; the most specific template wins.
+    #[must_use]
+    pub fn endpoint(&self, method: &str, path: &str) -> Option<&Endpoint> {
+        self.find(method, path).map(Arc::as_ref)
+    }
+
+    pub(crate) fn find(&self, method: &str, path: &str) -> Option<&Arc<Endpoint>> {
+        self.index
+            .find(method, path)
+            .and_then(|position| self.endpoints.get(position))
+    }
+}
+
+/// What a vendor's idempotency promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackIdempotency {
+    /// Request header with the caller's key, lower case. Callers use it also for a vendor that has no idempotency of
+    /// its own; then it is not sent on.
+    pub header: String,
+    /// How long the vendor remembers a key, in milliseconds. `None`: it has no idempotency.
+    pub window_ms: Option<u64>,
+    /// How much earlier than that we stop to rely on it, in milliseconds. Less than the window.
+    pub margin_ms: u64,
+    /// Most characters in a key, 1 to 255.
+    pub max_key_length: usize,
+    /// The rule for keys issued without one.
+    pub default_rule: DefaultRule,
+}
+
+/// The idempotency rule of a key that is issued without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultRule {
+    /// A write without a key is refused.
+    Required,
+    /// A write without a key is forwarded under the hold's id.
+    Optional,
+}
+
+/// One endpoint of a vendor.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Operation name, `charges.create`.
+    pub operation: String,
+    /// Method and path template.
+    pub pattern: EndpointPattern,
+    /// What it does with money.
+    pub class: Class,
+    /// Where the request says what it costs.
+    pub(crate) cost: CostRule,
+    /// How its answer is read. `None`: a success moves no money and names no object but its `id`.
+    pub(crate) answer: Option<Arc<AnswerRules>>,
+}
+
+/// What an endpoint does with money (DESIGN.md §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Changes nothing.
+    Read,
+    /// A write that moves no money.
+    Free,
+    /// Moves money; the amount is in the request.
+    Money,
+    /// Moves money; the amount may be absent.
+    MoneyOptional,
+    /// Moves money; the request does not say how much.
+    MoneyBlind,
+    /// Changes what a later call costs.
+    Prepares,
+    /// Hands out credentials or data channels, or is not in the pack: always refused.
+    Forbidden,
+}
+
+/// Where the caller's key stands, and what real secrets of the vendor look like.
+#[derive(Debug, Clone)]
+pub(crate) struct CredentialRules {
+    pub places: Vec<CredentialPlace>,
+    pub real_prefixes: Vec<String>,
+}
+
+/// A place of the credential in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CredentialPlace {
+    /// `Authorization: Bearer …`.
+    Bearer,
+    /// `Authorization: Basic …`: the user name, with an empty password.
+    BasicUser,
+    /// `Authorization: Basic …`: the password, with any user name.
+    BasicPassword,
+}
+
+/// The canonical form of a path.
+#[derive(Debug, Clone)]
+pub(crate) struct PathRules {
+    /// First segment → how bodies below it are encoded.
+    pub roots: BTreeMap<String, BodyEncoding>,
+    /// Characters besides ASCII letters and digits that a segment may have.
+    pub segment_extra: Vec<u8>,
+}
+
+/// How request bodies are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BodyEncoding {
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `application/json`.
+    Json,
+}
+
+/// Rules for request fields wherever they stand.
+#[derive(Debug, Clone)]
+pub(crate) struct ParameterRules {
+    /// Leaf name → bounds: a field of this name is a plain integer or the request is refused.
+    pub integers: BTreeMap<String, IntegerBounds>,
+    /// Fields below these names are the caller's own text.
+    pub free_maps: Vec<String>,
+    /// Leaf names that must not stand side by side.
+    pub conflicting: Vec<(String, String)>,
+}
+
+/// Bounds of an integer field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IntegerBounds {
+    pub min: u64,
+    /// 1 to 18.
+    pub max_digits: usize,
+}
+
+/// Where a request says what it costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CostRule {
+    /// Moves no money.
+    Nothing,
+    /// Amount and currency stand in these fields, both required.
+    Fields { amount: String, currency: String },
+    /// Depends on a vendor object.
+    Object {
+        object: ObjectAt,
+        amount: ObjectAmount,
+    },
+    /// Cannot be told.
+    Unknown,
+}
+
+/// Where the reference to an object stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ObjectAt {
+    /// The path segment at this position (0 = first).
+    Segment(usize),
+    /// Exactly one of these fields.
+    Fields(Vec<String>),
+}
+
+/// How much of an object a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ObjectAmount {
+    /// This field; absent: the whole.
+    Field(String),
+    /// Always this much (a cancellation takes nothing).
+    Fixed(u64),
+    /// Always the whole.
+    Whole,
+}
+
+/// How a success is read.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswerRules {
+    pub id: String,
+    /// Member with the charge's id (a text, or an object with an `id`).
+    pub charge: Option<String>,
+    /// Members with the amount once the money has moved; the first that is there counts.
+    pub amount_moved: Vec<String>,
+    /// Members with the amount while it may still move.
+    pub amount_open: Vec<String>,
+    pub currency: Option<String>,
+    /// First match counts; no match: open.
+    pub states: Vec<StateRule>,
+}
+
+/// One line of the money-state table.
+#[derive(Debug, Clone)]
+pub(crate) struct StateRule {
+    /// Member → value; all must be equal.
+    pub when: BTreeMap<String, Value>,
+    pub money: MoneyState,
+}
+
+/// Whether the money has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoneyState {
+    /// It has.
+    Settled,
+    /// It may still.
+    Open,
+    /// It never will.
+    Cancelled,
+}
+
+/// Names of headers in the vendor's answers.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswerHeaders {
+    pub request_id: Option<String>,
+    /// Name and value of the mark of a replay.
+    pub replayed: Option<(String, String)>,
+    pub retry_hint: Option<String>,
+}
+
+/// One line of the outcome table for answers that are not a success.
+#[derive(Debug, Clone)]
+pub(crate) struct OutcomeRule {
+    pub statuses: std::ops::RangeInclusive<u16>,
+    /// Wanted value of the error's type.
+    pub kind: Option<String>,
+    /// Wanted value of the error's code.
+    pub code: Option<String>,
+    pub outcome: RuledOutcome,
+}
+
+/// What an answer that is not a success says about the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RuledOutcome {
+    /// Refused for good, and kept under the idempotency key.
+    DeclinedFinal,
+    /// For certain nothing was done.
+    NotExecuted,
+    /// Cannot be told.
+    Indeterminate,
+}
+
+/// How an error of the vendor looks.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusalShape {
+    /// The body, with placeholders.
+    pub body: Value,
+    pub default_type: String,
+    pub types: BTreeMap<RefusalCode, String>,
+    /// JSON pointer of the object that every error body has.
+    pub mark: String,
+    /// JSON pointers of type and code.
+    pub type_at: String,
+    pub code_at: String,
+}
+
+/// A pack that cannot be used: where, and what is allowed there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidPack {
+    at: String,
+    problem: String,
+}
+
+impl InvalidPack {
+    pub(crate) fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            at: at.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl fmt::Display for InvalidPack {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "pack: {}: {}", self.at, self.problem)
+    }
+}
+
+impl std::error::Error for InvalidPack {}
