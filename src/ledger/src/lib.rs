@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The ledger: caps, records, audit.
+//!
+//! Here: the pure rules of money (`book`), the stores, the engine that executes commands, the audit chain, the public API and
+//! the command line. Not here: anything that knows Envoy or proxy-wasm; anything that decides about a request's scope.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+pub mod clock;
+pub mod engine;
+pub mod model;

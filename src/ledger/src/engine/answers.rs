@@ -1,0 +1,240 @@
+//! What the engine says besides command answers: errors, readiness, figures.
+
+use std::collections::BTreeMap;
+
+use keybrake_contract::money::Micros;
+
+/// Why the ledger could not be opened. One clear line for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or the file cannot be made, read or written.
+    #[error("cannot use the database {path}: {why}")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// Another process (or another ledger in this one) has it open.
+    #[error("the database {path} is in use by another ledger")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// It is not a database, or damaged.
+    #[error("the database {path} is corrupt or not a keybrake database: {why}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        why: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error(
+        "the database {path} has schema version {found}; this program knows up to {known}: use a newer program"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Version in the file.
+        found: i64,
+        /// Newest version known here.
+        known: i64,
+    },
+}
+
+/// Nothing was done, or it cannot be told whether it was; the caller answers 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Too many commands are waiting. Nothing was done.
+    #[error("the ledger is busy")]
+    Busy,
+    /// The clock is more than a minute behind the last event. Nothing was done.
+    #[error("the clock is behind the last audit event")]
+    ClockBehind,
+    /// The store failed. The transaction may or may not be on disk; the ledger takes nothing more.
+    #[error("the ledger's store failed")]
+    Failed,
+    /// The ledger is shutting down. Nothing was done.
+    #[error("the ledger is closing")]
+    Closing,
+}
+
+/// Why no key was issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The vendor has no pack here.
+    #[error("no pack for the vendor of key {index}")]
+    UnknownVendor {
+        /// Which of the list, from 0.
+        index: usize,
+    },
+    /// The end lies in the past.
+    #[error("key {index} would be expired at once")]
+    AlreadyExpired {
+        /// Which of the list, from 0.
+        index: usize,
+    },
+}
+
+/// Why a key was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// No such key.
+    #[error("no such key")]
+    NotFound,
+    /// A revoked key stays as it is.
+    #[error("the key is revoked")]
+    Revoked,
+}
+
+/// Why a list was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The cursor did not come from an earlier page.
+    #[error("not a cursor of this list")]
+    InvalidCursor,
+}
+
+/// Whether commands are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// They are.
+    Ready,
+    /// The clock is more than a minute behind the last event.
+    ClockBehind {
+        /// By how much.
+        behind_ms: i64,
+    },
+    /// The store failed; the ledger must be opened anew.
+    Failed {
+        /// What the store said.
+        why: String,
+    },
+    /// It is being closed.
+    Closing,
+}
+
+/// Counts since the ledger was opened, and what is open just now. For metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Commands executed, by kind (`reserve`, …) and result (`admitted`, …).
+    pub commands: BTreeMap<(&'static str, &'static str), u64>,
+    /// Refusals by reason code, those without a valid key included.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Alarms by kind.
+    pub alarms: BTreeMap<&'static str, u64>,
+    /// Requests that found the queue full.
+    pub busy: u64,
+    /// Durable commits.
+    pub commits: u64,
+    /// How long commits took, in microseconds.
+    pub commit_us: Histogram,
+    /// Commands per commit.
+    pub commit_commands: Histogram,
+    /// Attempts without an outcome yet.
+    pub open_attempts: u64,
+    /// Keys on record, whatever their status.
+    pub keys: u64,
+    /// Writes whose outcome nobody knows; `None` when the store could not be asked.
+    pub unknown: Option<UnknownFigures>,
+    /// Audit events on record.
+    pub events: u64,
+}
+
+/// Holds whose outcome nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnknownFigures {
+    /// How many.
+    pub count: u64,
+    /// What they hold together.
+    pub amount: Micros,
+    /// How long ago the oldest was reserved.
+    pub oldest_age_ms: Option<i64>,
+}
+
+/// Counts by upper bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Upper bounds (inclusive), rising, each with how many lay at or below it and above the one before.
+    pub buckets: Vec<(u64, u64)>,
+    /// How many lay above the last bound.
+    pub above: u64,
+    /// Sum of all.
+    pub sum: u64,
+    /// Count of all.
+    pub count: u64,
+}
+
+impl Histogram {
+    /// An empty one with these bounds.
+    #[must_use]
+    pub fn with_bounds(bounds: &[u64]) -> Self {
+        Self {
+            buckets: bounds.iter().map(|bound| (*bound, 0)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Counts one value.
+    pub fn observe(&mut self, value: u64) {
+        self.sum = self.sum.saturating_add(value);
+        self.count = self.count.saturating_add(1);
+        let bucket = self.buckets.iter_mut().find(|(bound, _)| value <= *bound);
+        let slot = bucket.map_or(&mut self.above, |(_, count)| count);
+        *slot = slot.saturating_add(1);
+    }
+}
+
+/// What `keybrake audit verify` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The chain's id.
+    pub chain: String,
+    /// Events that were read and found right, from the first.
+    pub events: u64,
+    /// The last one found right: its number and hash (64 hexadecimal digits; of the chain's start when there is none).
+    pub head: (u64, String),
+    /// The first event that is not as it was written; `None`: the chain is whole.
+    pub broken: Option<Broken>,
+}
+
+/// Where and how a chain is broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The event does not hash to what is stored with it, or does not follow from the one before.
+    #[error("event {seq} was edited or moved")]
+    Altered {
+        /// Its number.
+        seq: u64,
+    },
+    /// An event is missing in the middle.
+    #[error("event {seq} is missing")]
+    Missing {
+        /// Its number.
+        seq: u64,
+    },
+    /// Events at the end are missing: the head that the database keeps is further on.
+    #[error("the chain was cut off after event {last}: the head is event {head}")]
+    CutOff {
+        /// Last event that is there.
+        last: u64,
+        /// The event that the head names.
+        head: u64,
+    },
+    /// The last event is there, but is not the one the head names.
+    #[error("event {seq} is not the head that was recorded")]
+    NotTheHead {
+        /// Its number.
+        seq: u64,
+    },
+}

@@ -1,0 +1,181 @@
+//! A command as it came: parsed and digested on the caller's thread, before it joins the writer's queue.
+//!
+//! Here: reading one command and the bounds of its fields. Not here: reading the batch around it (`http`), executing it.
+
+use keybrake_contract::digest::Digest;
+use keybrake_contract::ids::CommandId;
+use keybrake_contract::wire::{Command, Outcome, RefusalCount, Refused, RequestFacts, Reserve};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Most bytes of an idempotency key.
+const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// Most bytes of any other short text in a command.
+const MAX_TEXT: usize = 1024;
+/// Most bytes of a path.
+const MAX_PATH: usize = 4096;
+/// Longest forward time-out that is taken, in milliseconds: one hour.
+const MAX_FORWARD_TIMEOUT_MS: u32 = 3_600_000;
+
+/// One command of a batch, ready to be executed or to be answered as unreadable.
+#[derive(Debug, Clone)]
+pub enum Received {
+    /// It could be read.
+    Command {
+        /// What is to be done.
+        command: Command,
+        /// SHA-256 of the command's raw bytes: the same id with another digest is a conflict.
+        digest: Digest,
+    },
+    /// It could not be read. Nothing is done; the answer is `invalid_command`.
+    Unreadable {
+        /// Its id, if at least that could be read.
+        id: Option<CommandId>,
+        /// What was wrong, for the answer. Names fields, never values.
+        message: String,
+    },
+}
+
+impl Received {
+    /// Reads one command from its raw JSON.
+    #[must_use]
+    pub fn read(raw: &RawValue) -> Self {
+        match serde_json::from_str::<Command>(raw.get()) {
+            Ok(command) => match check(&command) {
+                Ok(()) => Self::Command {
+                    digest: Digest::of(raw.get().as_bytes()),
+                    command,
+                },
+                Err(message) => Self::Unreadable {
+                    id: Some(command.id()),
+                    message: message.to_owned(),
+                },
+            },
+            Err(error) => Self::Unreadable {
+                id: id_of(raw),
+                message: describe(&error),
+            },
+        }
+    }
+}
+
+/// What serde says, without the values it quotes: they may hold what must not be printed.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quotes_a_value = !text.starts_with("missing field") && !text.starts_with("unknown field");
+    if quotes_a_value {
+        format!(
+            "not a command (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    } else {
+        text.chars().take(200).collect()
+    }
+}
+
+/// The id inside a command that could not be read as a whole.
+fn id_of(raw: &RawValue) -> Option<CommandId> {
+    #[derive(Deserialize)]
+    struct Body {
+        id: CommandId,
+    }
+    let members: std::collections::BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(raw.get()).ok()?;
+    let mut bodies = members.into_values();
+    match (bodies.next(), bodies.next()) {
+        (Some(body), None) => serde_json::from_str::<Body>(body.get())
+            .ok()
+            .map(|body| body.id),
+        _ => None,
+    }
+}
+
+fn check(command: &Command) -> Result<(), &'static str> {
+    match command {
+        Command::Reserve(reserve) => check_reserve(reserve),
+        Command::Outcome(outcome) => check_outcome(outcome),
+        Command::Release(_) => Ok(()),
+        Command::Refused(refused) => check_refused(refused),
+        Command::RefusalCount(count) => check_count(count),
+    }
+}
+
+fn check_reserve(reserve: &Reserve) -> Result<(), &'static str> {
+    check_facts(&reserve.request)?;
+    if reserve.forward_timeout_ms > MAX_FORWARD_TIMEOUT_MS {
+        return Err("forward_timeout_ms: at most one hour");
+    }
+    let Some(idempotency) = &reserve.idempotency else {
+        return Ok(());
+    };
+    let printable = idempotency
+        .key
+        .bytes()
+        .all(|byte| (b' '..=b'~').contains(&byte));
+    if idempotency.key.is_empty() || idempotency.key.len() > MAX_IDEMPOTENCY_KEY || !printable {
+        return Err("idempotency.key: 1 to 255 printable ASCII characters");
+    }
+    short(
+        idempotency.client_key.as_deref(),
+        "idempotency.client_key: too long",
+    )
+}
+
+fn check_outcome(outcome: &Outcome) -> Result<(), &'static str> {
+    if outcome.attempt == 0 {
+        return Err("attempt: counts from 1");
+    }
+    short(
+        outcome.vendor_request_id.as_deref(),
+        "vendor_request_id: too long",
+    )?;
+    short(
+        outcome.vendor_object_id.as_deref(),
+        "vendor_object_id: too long",
+    )?;
+    short(outcome.charge_id.as_deref(), "charge_id: too long")
+}
+
+fn check_refused(refused: &Refused) -> Result<(), &'static str> {
+    check_facts(&refused.request)?;
+    short(refused.param.as_deref(), "param: too long")?;
+    short(
+        refused.idempotency_key.as_deref(),
+        "idempotency_key: too long",
+    )
+}
+
+fn check_count(count: &RefusalCount) -> Result<(), &'static str> {
+    if count.count == 0 {
+        return Err("count: at least 1");
+    }
+    short(Some(&count.listener), "listener: too long")
+}
+
+fn check_facts(facts: &RequestFacts) -> Result<(), &'static str> {
+    if facts.path.len() > MAX_PATH {
+        return Err("request.path: too long");
+    }
+    short(Some(&facts.vendor), "request.vendor: too long")?;
+    short(Some(&facts.credential), "request.credential: too long")?;
+    short(Some(&facts.operation), "request.operation: too long")?;
+    short(Some(&facts.method), "request.method: too long")?;
+    short(
+        facts.vendor_account.as_deref(),
+        "request.vendor_account: too long",
+    )?;
+    short(Some(&facts.request_id), "request.request_id: too long")?;
+    short(facts.run_id.as_deref(), "request.run_id: too long")?;
+    short(
+        facts.traceparent.as_deref(),
+        "request.traceparent: too long",
+    )
+}
+
+fn short(text: Option<&str>, message: &'static str) -> Result<(), &'static str> {
+    match text {
+        Some(text) if text.len() > MAX_TEXT => Err(message),
+        _ => Ok(()),
+    }
+}
