@@ -9,6 +9,7 @@
 
 pub mod authorize;
 pub mod config;
+pub mod life;
 pub mod outcome;
 pub mod pack;
 pub mod read;
