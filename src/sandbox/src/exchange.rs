@@ -217,7 +217,9 @@ fn write(echo: &Echo, answer: &Answer) -> Response<AnswerBody> {
 }
 
 fn put_text(headers: &mut HeaderMap, name: &'static str, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
+    if let Ok(value) = HeaderValue::from_str(text)
+        && !text.is_empty()
+    {
         headers.insert(name, value);
     }
 }
@@ -290,21 +292,31 @@ async fn twisted(
 #[derive(Debug)]
 pub struct AnswerBody {
     left: Option<Bytes>,
-    cut: Option<Arc<Ender>>,
+    ending: Ending,
+}
+
+#[derive(Debug)]
+enum Ending {
+    /// The body ends.
+    Proper,
+    /// The connection is to be reset.
+    Cut(Arc<Ender>),
+    /// The reset is on its way.
+    CutSoon,
 }
 
 impl AnswerBody {
     fn whole(bytes: Bytes) -> Self {
         Self {
             left: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            cut: None,
+            ending: Ending::Proper,
         }
     }
 
     fn cut(bytes: Bytes, ender: Arc<Ender>) -> Self {
         Self {
             left: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            cut: Some(ender),
+            ending: Ending::Cut(ender),
         }
     }
 }
@@ -320,30 +332,34 @@ impl Body for AnswerBody {
         if let Some(bytes) = self.left.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        match self.cut.take() {
-            None => Poll::Ready(None),
-            Some(ender) => {
+        // A cut body never ends by itself: what was given so far is flushed, then the connection is reset.
+        match std::mem::replace(&mut self.ending, Ending::CutSoon) {
+            Ending::Proper => {
+                self.ending = Ending::Proper;
+                Poll::Ready(None)
+            }
+            Ending::CutSoon => Poll::Pending,
+            Ending::Cut(ender) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(CUT_LINGER).await;
                     ender.end(End::Reset);
                 });
-                // Never ends by itself: what was given so far is flushed, then the connection is reset.
                 Poll::Pending
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_none() && self.cut.is_none()
+        self.left.is_none() && matches!(self.ending, Ending::Proper)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.left, &self.cut) {
-            (_, Some(_)) => SizeHint::default(),
-            (left, None) => SizeHint::with_exact(
+        match (&self.left, &self.ending) {
+            (left, Ending::Proper) => SizeHint::with_exact(
                 left.as_ref()
                     .map_or(0, |b| u64::try_from(b.len()).unwrap_or(u64::MAX)),
             ),
+            _ => SizeHint::default(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Movement {
 /// Who asked for the change.
 #[derive(Debug, Clone, Copy)]
 pub struct Cause<'a> {
-    /// This request's id.
+    /// This request's id; empty when no API request caused it.
     pub request_id: &'a str,
     /// Its idempotency key.
     pub idempotency_key: Option<&'a str>,
@@ -116,7 +116,7 @@ impl<'a> Draft<'a> {
             livemode: false,
             pending_webhooks: 0,
             request: EventRequest {
-                id: Some(self.cause.request_id.to_owned()),
+                id: Some(self.cause.request_id.to_owned()).filter(|id| !id.is_empty()),
                 idempotency_key: self.cause.idempotency_key.map(str::to_owned),
             },
             kind: kind.to_owned(),
