@@ -59,6 +59,29 @@ pub struct ReadAnswer {
     pub vendor_request_id: Option<String>,
 }
 
+impl ReadAnswer {
+    /// From response headers, pseudo headers included. `None`: there is no status in them.
+    #[must_use]
+    pub fn of_headers(headers: &[(Vec<u8>, Vec<u8>)], id_header: Option<&str>) -> Option<Self> {
+        let value = |wanted: &str| {
+            headers
+                .iter()
+                .find(|(name, _)| name == wanted.as_bytes())
+                .and_then(|(_, value)| std::str::from_utf8(value).ok())
+        };
+        // What cannot be printed safely is left out.
+        let printable =
+            |text: &&str| text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
+        Some(Self {
+            status: value(":status")?.parse().ok()?,
+            vendor_request_id: id_header
+                .and_then(value)
+                .filter(printable)
+                .map(str::to_owned),
+        })
+    }
+}
+
 /// The right to one forward. It comes only from the ledger's yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {

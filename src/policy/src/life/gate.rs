@@ -9,7 +9,7 @@ use std::rc::Rc;
 use keybrake_contract::wire::{Command, CountedReason, RefusalCount};
 
 use super::counts::RefusalCounts;
-use super::effect::{Effect, Event, HostEffect, ReadAnswer, Turn, VendorFailure};
+use super::effect::{Effect, Event, HostEffect, Marks, ReadAnswer, Turn, VendorFailure};
 use super::grants::GrantCache;
 use super::outbox::{
     BatchNumber, BatchOut, BatchReply, Delivery, Fate, LedgerFailure, Outbox, OutboxLimits,
@@ -20,6 +20,7 @@ use super::{Ids, Millis, RequestNumber, StreamId};
 use crate::config::PluginConfig;
 use crate::outcome::VendorAnswer;
 use crate::read::{self, Early, RawRequest, Turned};
+use crate::refusal::Answer;
 
 /// Pause between two ticks while anything is open.
 const BUSY_TICK_MS: u32 = 25;
@@ -164,9 +165,30 @@ impl Gate {
         self.on(now, number, Event::ClientGone);
     }
 
-    /// The vendor's response headers to a read are here.
-    pub fn read_answered(&mut self, now: Millis, number: RequestNumber, answer: ReadAnswer) {
-        self.on(now, number, Event::ReadAnswered(answer));
+    /// The vendor's response headers to a read are here, pseudo headers included.
+    pub fn read_answered(
+        &mut self,
+        now: Millis,
+        number: RequestNumber,
+        headers: &[(Vec<u8>, Vec<u8>)],
+    ) {
+        let id_header = self
+            .requests
+            .get(&number)
+            .and_then(Request::vendor)
+            .and_then(|vendor| self.config.vendors.get(vendor))
+            .and_then(|vendor| vendor.pack.answer_headers.request_id.as_deref());
+        if let Some(answer) = ReadAnswer::of_headers(headers, id_header) {
+            self.on(now, number, Event::ReadAnswered(answer));
+        }
+    }
+
+    /// Whether this request is a read on its way through the router.
+    #[must_use]
+    pub fn is_streaming(&self, number: RequestNumber) -> bool {
+        self.requests
+            .get(&number)
+            .is_some_and(Request::is_streaming)
     }
 
     /// The response to a read is complete.
@@ -274,6 +296,21 @@ impl Gate {
                 Effect::Host(effect) => self.host_effects.push(effect),
             }
         }
+    }
+
+    /// The answers to one client, which its own callback can give. The rest is for the root.
+    pub fn take_replies_to(&mut self, client: StreamId) -> Vec<(Marks, Answer)> {
+        let effects = std::mem::take(&mut self.host_effects);
+        let mut replies = Vec::new();
+        for effect in effects {
+            match effect {
+                HostEffect::Reply(stream, marks, answer) if stream == client => {
+                    replies.push((marks, answer));
+                }
+                other => self.host_effects.push(other),
+            }
+        }
+        replies
     }
 
     /// What the host is asked to do, in order.

@@ -81,6 +81,20 @@ impl Request {
         matches!(self.stage, Stage::Done)
     }
 
+    /// Whether it is a read on its way through the router.
+    #[must_use]
+    pub const fn is_streaming(&self) -> bool {
+        matches!(self.stage, Stage::Streaming(_))
+    }
+
+    /// The vendor of a read on its way through the router.
+    pub(super) const fn vendor(&self) -> Option<usize> {
+        match &self.stage {
+            Stage::Streaming(stage) => Some(stage.vendor),
+            _ => None,
+        }
+    }
+
     /// When a [`Event::Tick`] will change something.
     #[must_use]
     pub const fn wake_at(&self) -> Option<Millis> {

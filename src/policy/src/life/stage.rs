@@ -125,6 +125,7 @@ pub(super) struct Forwarding {
 /// A read goes through the router.
 #[derive(Debug)]
 pub(super) struct Streaming {
+    pub vendor: usize,
     hold: Hold,
     begun_at: Millis,
     answer: Option<ReadAnswer>,
@@ -336,9 +337,11 @@ impl Reserving {
                     hold: Some(hold.id()),
                     ..Marks::plain(Verdict::Admitted)
                 };
+                let vendor = permit.vendor();
                 let pass = ReadPass { permit, hold };
                 turn.host(HostEffect::ResumeRead(client, marks, pass));
                 Stage::Streaming(Streaming {
+                    vendor,
                     hold,
                     begun_at: turn.now,
                     answer: None,
