@@ -9,6 +9,7 @@
 
 pub mod authorize;
 pub mod config;
+mod fingerprint;
 pub mod life;
 pub mod outcome;
 pub mod pack;

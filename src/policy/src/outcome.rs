@@ -1,9 +1,16 @@
 //! What a vendor's answer says about the attempt, by the pack's table.
 
-use keybrake_contract::wire::{AttemptOutcome, StoredAnswer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use crate::pack::{Endpoint, Pack};
-use crate::refusal::Answer;
+use keybrake_contract::money::{Currency, Minor};
+use keybrake_contract::refusal::RefusalCode;
+use keybrake_contract::wire::{AttemptOutcome, Executed, ExecutedMoney, StoredAnswer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::pack::{AnswerRules, Endpoint, MoneyState, Pack, RuledOutcome};
+use crate::refusal::{Answer, Shape};
 
 /// A vendor's answer as Envoy gives it.
 #[derive(Clone, Copy)]
@@ -36,28 +43,325 @@ pub struct Judgement {
     pub client: Answer,
 }
 
+/// Most bytes of vendor headers that are looked at.
+const MAX_HEADER_BYTES: usize = 60 * 1024;
+/// Most bytes of an answer that is kept for replay; a longer one is kept as a summary.
+const MAX_STORED_BYTES: usize = 1024 * 1024;
+/// Members of a summary (DESIGN.md §5).
+const SUMMARY: [&str; 5] = ["id", "object", "amount", "currency", "status"];
+
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
 /// Judges an answer. (No answer at all is [`AttemptOutcome::Indeterminate`], unless nothing was sent.)
 #[must_use]
 pub fn judge(pack: &Pack, endpoint: &Endpoint, answer: &VendorAnswer<'_>) -> Judgement {
-    let _ = (pack, endpoint);
-    Judgement {
+    let text = readable(answer);
+    let members = text.and_then(object);
+    let error = members.as_ref().and_then(|members| error_of(pack, members));
+    let mut judgement = Judgement {
         outcome: AttemptOutcome::Indeterminate,
         vendor_object_id: None,
         charge_id: None,
-        vendor_request_id: None,
-        replayed_by_vendor: false,
+        vendor_request_id: pack
+            .answer_headers
+            .request_id
+            .as_ref()
+            .and_then(|name| header(answer, name))
+            .and_then(audit_text),
+        replayed_by_vendor: pack
+            .answer_headers
+            .replayed
+            .as_ref()
+            .is_some_and(|(name, value)| header(answer, name) == Some(value)),
         stored: None,
         client: Answer {
             status: answer.status,
             headers: Vec::new(),
             body: Vec::new(),
         },
-    }
+    };
+    let success = (200..300).contains(&answer.status);
+    let client = match (text, members) {
+        (Some(text), Some(members)) if success && error.is_none() => {
+            executed(endpoint, answer, text, &members, &mut judgement)
+        }
+        (Some(_), _) if !success => {
+            judgement.outcome = by_table(pack, answer.status, error.as_ref());
+            match error {
+                Some(_) if answer.status >= 400 => Client::Own,
+                _ => Client::Shaped,
+            }
+        }
+        _ => Client::Shaped,
+    };
+    judgement.client = match client {
+        Client::Own => own(answer),
+        Client::Shaped => shaped(pack, answer.status, &judgement.outcome),
+    };
+    judgement
 }
 
 /// Judges the answer to a read, which changes nothing at the vendor. `None`: no answer came.
 #[must_use]
 pub fn judge_read(status: Option<u16>) -> AttemptOutcome {
-    let _ = status;
-    AttemptOutcome::Indeterminate
+    match status {
+        Some(200..=399) => AttemptOutcome::Executed(Executed {
+            money: ExecutedMoney::Moved,
+            amount: None,
+        }),
+        _ => AttemptOutcome::NotExecuted,
+    }
 }
+
+/// What the caller gets.
+enum Client {
+    /// The vendor's own answer.
+    Own,
+    /// An error in the vendor's shape: the vendor's answer could be taken for something else.
+    Shaped,
+}
+
+/// Fills in an execution. An answer of a money endpoint without an id is not one.
+fn executed(
+    endpoint: &Endpoint,
+    answer: &VendorAnswer<'_>,
+    text: &str,
+    members: &Members<'_>,
+    judgement: &mut Judgement,
+) -> Client {
+    let rules = endpoint.answer.as_deref();
+    let id_at = rules.map_or("id", |rules| rules.id.as_str());
+    judgement.vendor_object_id = members.get(id_at).and_then(|raw| object_id(raw));
+    if rules.is_some() && judgement.vendor_object_id.is_none() {
+        return Client::Shaped;
+    }
+    judgement.charge_id = rules
+        .and_then(|rules| rules.charge.as_ref())
+        .and_then(|name| members.get(name.as_str()))
+        .and_then(|raw| object_id(raw));
+    let money = rules.map_or(ExecutedMoney::Moved, |rules| money_state(rules, members));
+    judgement.outcome = AttemptOutcome::Executed(Executed {
+        money,
+        amount: rules.and_then(|rules| amount(rules, money, members)),
+    });
+    judgement.stored = Some(StoredAnswer {
+        status: answer.status,
+        content_type: header(answer, "content-type")
+            .and_then(audit_text)
+            .unwrap_or_else(|| "application/json".to_owned()),
+        body: if text.len() <= MAX_STORED_BYTES {
+            text.to_owned()
+        } else {
+            summary(members)
+        },
+        vendor_request_id: judgement.vendor_request_id.clone(),
+    });
+    Client::Own
+}
+
+fn money_state(rules: &AnswerRules, members: &Members<'_>) -> ExecutedMoney {
+    let found = rules.states.iter().find(|rule| {
+        rule.when.iter().all(|(name, wanted)| {
+            members
+                .get(name.as_str())
+                .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok())
+                .is_some_and(|value| value == *wanted)
+        })
+    });
+    match found.map(|rule| rule.money) {
+        Some(MoneyState::Settled) => ExecutedMoney::Moved,
+        Some(MoneyState::Cancelled) => ExecutedMoney::Cancelled,
+        Some(MoneyState::Open) | None => ExecutedMoney::Open,
+    }
+}
+
+/// Amount and currency; `None`, as long as one of the two cannot be read: then what was held counts.
+fn amount(rules: &AnswerRules, money: ExecutedMoney, members: &Members<'_>) -> Option<Minor> {
+    let names = match money {
+        ExecutedMoney::Moved => &rules.amount_moved,
+        ExecutedMoney::Open => &rules.amount_open,
+        ExecutedMoney::Cancelled => return None,
+    };
+    let amount = names
+        .iter()
+        .find_map(|name| members.get(name.as_str())?.get().parse().ok())?;
+    let currency: String =
+        serde_json::from_str(members.get(rules.currency.as_deref()?)?.get()).ok()?;
+    Some(Minor {
+        amount,
+        currency: Currency::parse(&currency).ok()?,
+    })
+}
+
+/// An id, or the id of an object that stands in its place (`expand[]=latest_charge`).
+fn object_id(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    let id = if text.starts_with('{') {
+        let members = object(text)?;
+        serde_json::from_str(members.get("id")?.get()).ok()?
+    } else {
+        serde_json::from_str::<String>(text).ok()?
+    };
+    let fine = !id.is_empty()
+        && id.len() <= 255
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    fine.then_some(id)
+}
+
+/// What an error says of itself.
+struct VendorError {
+    kind: Option<String>,
+    code: Option<String>,
+}
+
+/// The error in an answer, if it has the mark that every error of this vendor has.
+fn error_of(pack: &Pack, members: &Members<'_>) -> Option<VendorError> {
+    let shape = &pack.refusal;
+    let first = shape.mark.trim_start_matches('/').split('/').next()?;
+    let raw = members.get(first)?;
+    let inner: Value = serde_json::from_str(raw.get()).ok()?;
+    let whole = Value::Object([(first.to_owned(), inner)].into_iter().collect());
+    whole.pointer(&shape.mark).filter(|mark| !mark.is_null())?;
+    let text = |at: &str| whole.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    Some(VendorError {
+        kind: text(&shape.type_at),
+        code: text(&shape.code_at),
+    })
+}
+
+/// The first line of the pack's table that fits; none: cannot be told.
+fn by_table(pack: &Pack, status: u16, error: Option<&VendorError>) -> AttemptOutcome {
+    let fits = |wanted: &Option<String>, have: Option<&String>| match wanted {
+        None => true,
+        Some(wanted) => have == Some(wanted),
+    };
+    let rule = pack.outcomes.iter().find(|rule| {
+        rule.statuses.contains(&status)
+            && fits(&rule.kind, error.and_then(|error| error.kind.as_ref()))
+            && fits(&rule.code, error.and_then(|error| error.code.as_ref()))
+    });
+    match rule.map(|rule| rule.outcome) {
+        Some(RuledOutcome::DeclinedFinal) => AttemptOutcome::DeclinedFinal,
+        Some(RuledOutcome::NotExecuted) => AttemptOutcome::NotExecuted,
+        Some(RuledOutcome::Indeterminate) | None => AttemptOutcome::Indeterminate,
+    }
+}
+
+/// The body as text, if headers and body are fit to be read at all.
+fn readable<'a>(answer: &VendorAnswer<'a>) -> Option<&'a str> {
+    let mut bytes = 0_usize;
+    for (name, value) in answer.headers {
+        bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
+        let text = std::str::from_utf8(value).ok()?;
+        std::str::from_utf8(name).ok()?;
+        if name == b"content-encoding" && !text.eq_ignore_ascii_case("identity") {
+            return None;
+        }
+    }
+    if bytes > MAX_HEADER_BYTES {
+        return None;
+    }
+    std::str::from_utf8(answer.body).ok()
+}
+
+/// The members of one JSON object, unread.
+fn object(text: &str) -> Option<Members<'_>> {
+    serde_json::from_str(text).ok()
+}
+
+fn summary(members: &Members<'_>) -> String {
+    let mut kept = serde_json::Map::new();
+    for name in SUMMARY {
+        if let Some(value) = members
+            .get(name)
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        {
+            kept.insert(name.to_owned(), value);
+        }
+    }
+    Value::Object(kept).to_string()
+}
+
+fn header<'a>(answer: &VendorAnswer<'a>, name: &str) -> Option<&'a str> {
+    answer
+        .headers
+        .iter()
+        .find(|(have, _)| have == name.as_bytes())
+        .and_then(|(_, value)| std::str::from_utf8(value).ok())
+}
+
+/// A vendor's text as it may stand in the audit: 1 to 255 printable ASCII characters without quotes and backslashes.
+fn audit_text(text: &str) -> Option<String> {
+    let fine = !text.is_empty()
+        && text.len() <= 255
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
+    fine.then(|| text.to_owned())
+}
+
+/// The vendor's answer without what belongs to the connection, to Envoy or to us.
+fn own(answer: &VendorAnswer<'_>) -> Answer {
+    const DROPPED: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "content-length",
+        "trailer",
+        "upgrade",
+        "te",
+        "server",
+    ];
+    let headers = answer
+        .headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = std::str::from_utf8(name).ok()?;
+            let value = std::str::from_utf8(value).ok()?;
+            let dropped = name.starts_with(':')
+                || name.starts_with("x-envoy-")
+                || name.starts_with("keybrake-")
+                || DROPPED.contains(&name)
+                || value.chars().any(char::is_control);
+            (!dropped).then(|| (name.to_owned(), value.to_owned()))
+        })
+        .collect();
+    Answer {
+        status: answer.status,
+        headers,
+        body: answer.body.to_vec(),
+    }
+}
+
+/// An error in the vendor's shape in place of an answer that a client could take for a success.
+fn shaped(pack: &Pack, status: u16, outcome: &AttemptOutcome) -> Answer {
+    let (status, code, message) = match outcome {
+        AttemptOutcome::NotExecuted if status >= 400 => (
+            status,
+            "vendor_error",
+            "the vendor refused the request; its answer was not in its usual form",
+        ),
+        _ => (
+            502,
+            RefusalCode::OutcomeUnknown.as_str(),
+            "the vendor's answer cannot be read; it may have executed the request",
+        ),
+    };
+    let shape = Shape {
+        status,
+        kind: Some("api_error"),
+        code,
+        refusal: None,
+        message,
+        param: None,
+        details: serde_json::Map::new(),
+    };
+    shape.answer(Some(pack))
+}
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

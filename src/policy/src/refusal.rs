@@ -1,7 +1,8 @@
 //! How a no, a replay, and a vendor's answer look to the caller (DESIGN.md §7).
 
 use keybrake_contract::refusal::{CapLeft, Refusal, RefusalCode};
-use keybrake_contract::wire::Replay;
+use keybrake_contract::wire::{Replay, StoredAnswer};
+use serde_json::{Map, Value, json};
 
 use crate::authorize::Denied;
 use crate::pack::Pack;
@@ -123,23 +124,240 @@ pub enum OutcomeKnown {
 /// The answer to a refusal, in the vendor's shape. Without a pack in a shape that Stripe's SDKs read, too.
 #[must_use]
 pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
-    let _ = (pack, refusal);
-    Answer {
-        status: 403,
-        headers: Vec::new(),
-        body: Vec::new(),
+    let RefusalView {
+        code,
+        message,
+        param,
+        attempted,
+        allowed_endpoints,
+        cap,
+        request_id,
+    } = *refusal;
+    let (status, sentence, retry) = row(code);
+    let message = if message.is_empty() {
+        sentence
+    } else {
+        message
+    };
+    let mut details = Map::new();
+    if let Some(attempted) = attempted {
+        details.insert("attempted".to_owned(), attempted.into());
+        details.insert("allowed_endpoints".to_owned(), allowed_endpoints.into());
+    }
+    let mut headers = Vec::new();
+    if let Some(cap) = cap {
+        describe_cap(cap, &mut details, &mut headers);
+    }
+    let shape = Shape {
+        status,
+        kind: None,
+        code: code.as_str(),
+        refusal: Some(code),
+        message,
+        param,
+        details,
+    };
+    let mut answer = shape.answer(pack);
+    answer.headers.append(&mut headers);
+    answer
+        .headers
+        .push((REASON.to_owned(), code.as_str().to_owned()));
+    advise(pack, &mut answer, retry);
+    name_request(&mut answer, request_id);
+    answer
+}
+
+const REASON: &str = "keybrake-reason";
+
+/// Status, sentence and advice of each code: the table of DESIGN.md §7.
+fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
+    use RefusalCode as Code;
+    let (status, sentence) = match code {
+        Code::VaultKeyInvalid => (401, "the vault key is not valid"),
+        Code::VaultKeyExpired => (401, "the vault key has expired"),
+        Code::VaultKeyRevoked => (401, "the vault key was revoked"),
+        Code::VendorNotAllowed => (403, "this key is for another vendor"),
+        Code::EndpointNotAllowed => (403, "this key does not allow this endpoint"),
+        Code::AccountNotAllowed => (403, "this key does not allow this account"),
+        Code::ParameterNotAllowed => (403, "a parameter is outside what this key allows"),
+        Code::SpendCapExceeded => (
+            402,
+            "this call would pass a spend cap of the key; nothing was charged",
+        ),
+        Code::AmountUnknown => (
+            403,
+            "what this call costs cannot be known, and the key gives no worst case",
+        ),
+        Code::BudgetFrozen => (403, "the budget is frozen or closed"),
+        Code::BudgetTripped => (403, "the budget's brake has tripped"),
+        Code::HostNotAllowed => (421, "no configured vendor has this host or path"),
+        Code::RequestTooLarge => (413, "the request is too large"),
+        Code::RequestNotInspectable => (400, "the request cannot be read in exactly one way"),
+        Code::EncodingNotAccepted => (415, "this body type or encoding is not accepted"),
+        Code::IdempotencyKeyRequired => (400, "this key wants an idempotency key on every write"),
+        Code::IdempotencyError => (400, "this idempotency key was used with other parameters"),
+        Code::PossibleDuplicate => (
+            409,
+            "an equal purchase was made a moment ago under another idempotency key",
+        ),
+        Code::IdempotencyKeyInUse => (409, "a request with this idempotency key is still running"),
+        Code::OutcomeUnknown => (
+            409,
+            "an earlier request with this idempotency key has no known outcome; reconcile it first",
+        ),
+        Code::GovernanceUnavailable => (
+            503,
+            "spend governance is not available; nothing was sent to the vendor",
+        ),
+    };
+    let retry = match code {
+        Code::IdempotencyKeyInUse | Code::GovernanceUnavailable => RetryHint::Retry,
+        _ => RetryHint::DoNotRetry,
+    };
+    (status, sentence, retry)
+}
+
+fn describe_cap(
+    cap: &CapLeft,
+    details: &mut Map<String, Value>,
+    headers: &mut Vec<(String, String)>,
+) {
+    let CapLeft {
+        limit,
+        asked,
+        left,
+        resets_at,
+    } = cap;
+    let members = [
+        ("limit", Some(limit.clone())),
+        ("asked", asked.map(|micros| micros.to_string())),
+        ("left", left.map(|micros| micros.to_string())),
+        ("resets_at", resets_at.clone()),
+    ];
+    for (name, value) in members {
+        if let Some(value) = value {
+            headers.push((
+                format!("keybrake-cap-{}", name.replace('_', "-")),
+                header_text(&value),
+            ));
+            details.insert(name.to_owned(), value.into());
+        }
+    }
+}
+
+/// An error in the vendor's shape, before it is written.
+pub(crate) struct Shape<'a> {
+    pub status: u16,
+    /// The error's type; `None`: the pack's for this code.
+    pub kind: Option<&'a str>,
+    pub code: &'a str,
+    pub refusal: Option<RefusalCode>,
+    pub message: &'a str,
+    pub param: Option<&'a str>,
+    pub details: Map<String, Value>,
+}
+
+impl Shape<'_> {
+    pub(crate) fn answer(&self, pack: Option<&Pack>) -> Answer {
+        let shape = pack.map(|pack| &pack.refusal);
+        let kind = self.kind.unwrap_or_else(|| match shape {
+            Some(shape) => self
+                .refusal
+                .and_then(|code| shape.types.get(&code))
+                .unwrap_or(&shape.default_type),
+            None => generic_type(self.refusal),
+        });
+        let body = match shape {
+            Some(shape) => self.fill(&shape.body, kind),
+            None => Some(json!({ "error": self.generic(kind) })),
+        };
+        let body = body.unwrap_or_else(|| Value::Object(Map::new()));
+        Answer {
+            status: self.status,
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    fn generic(&self, kind: &str) -> Value {
+        let mut error = self.details.clone();
+        error.insert("type".to_owned(), kind.into());
+        error.insert("code".to_owned(), self.code.into());
+        error.insert("message".to_owned(), self.text().into());
+        if let Some(param) = self.param {
+            error.insert("param".to_owned(), param.into());
+        }
+        Value::Object(error)
+    }
+
+    fn text(&self) -> String {
+        format!("Keybrake: {}", self.message)
+    }
+
+    /// The template with its placeholders filled; `None` drops the member.
+    fn fill(&self, template: &Value, kind: &str) -> Option<Value> {
+        match template {
+            Value::String(text) => match text.as_str() {
+                "$type" => Some(kind.into()),
+                "$code" => Some(self.code.into()),
+                "$message" => Some(self.text().into()),
+                "$status" => Some(self.status.into()),
+                "$param" => self.param.map(Value::from),
+                other => Some(other.into()),
+            },
+            Value::Object(members) => {
+                let mut filled = Map::new();
+                for (name, value) in members {
+                    if name == "$details" {
+                        filled.extend(self.details.clone());
+                    } else if let Some(value) = self.fill(value, kind) {
+                        filled.insert(name.clone(), value);
+                    }
+                }
+                Some(Value::Object(filled))
+            }
+            other => Some(other.clone()),
+        }
+    }
+}
+
+fn generic_type(code: Option<RefusalCode>) -> &'static str {
+    match code {
+        Some(RefusalCode::IdempotencyError) => "idempotency_error",
+        Some(RefusalCode::OutcomeUnknown | RefusalCode::GovernanceUnavailable) => "api_error",
+        _ => "invalid_request_error",
     }
 }
 
 /// A stored answer, given again.
 #[must_use]
 pub fn replay_answer(pack: &Pack, replay: &Replay, request_id: &str) -> Answer {
-    let _ = (pack, replay, request_id);
-    Answer {
-        status: 200,
-        headers: Vec::new(),
-        body: Vec::new(),
+    let Replay {
+        hold: _,
+        answer: stored,
+        summary,
+    } = replay;
+    let StoredAnswer {
+        status,
+        content_type,
+        body,
+        vendor_request_id,
+    } = stored;
+    let mut headers = vec![("content-type".to_owned(), header_text(content_type))];
+    if let (Some(name), Some(id)) = (&pack.answer_headers.request_id, vendor_request_id) {
+        headers.push((name.clone(), header_text(id)));
     }
+    headers.push(("idempotent-replayed".to_owned(), "true".to_owned()));
+    if *summary {
+        headers.push(("keybrake-replay".to_owned(), "summary".to_owned()));
+    }
+    let mut answer = Answer {
+        status: *status,
+        headers,
+        body: body.clone().into_bytes(),
+    };
+    name_request(&mut answer, request_id);
+    answer
 }
 
 /// The vendor's answer (`Judgement::client`) with what we have to say about it.
@@ -151,26 +369,99 @@ pub fn vendor_answer(
     settlement: Settlement,
     outcome: OutcomeKnown,
 ) -> Answer {
-    let _ = (pack, request_id, settlement, outcome);
-    client
+    let mut answer = client;
+    if settlement == Settlement::Pending {
+        answer
+            .headers
+            .push(("keybrake-settlement".to_owned(), "pending".to_owned()));
+    }
+    if let OutcomeKnown::Unknown(retry) = outcome {
+        answer
+            .headers
+            .push(("keybrake-outcome".to_owned(), "unknown".to_owned()));
+        advise(Some(pack), &mut answer, retry);
+    }
+    name_request(&mut answer, request_id);
+    answer
 }
 
 /// The answer when it was forwarded and the vendor did not answer.
 #[must_use]
 pub fn no_vendor_answer(pack: &Pack, how: NoAnswer, retry: RetryHint, request_id: &str) -> Answer {
-    let _ = (pack, how, retry, request_id);
-    Answer {
-        status: 502,
-        headers: Vec::new(),
-        body: Vec::new(),
-    }
+    let (status, message) = match how {
+        NoAnswer::TimedOut => (
+            504,
+            "the vendor did not answer in time; it may have executed the request",
+        ),
+        NoAnswer::Failed => (
+            502,
+            "the vendor's answer did not arrive; it may have executed the request",
+        ),
+    };
+    let shape = Shape {
+        status,
+        kind: None,
+        code: RefusalCode::OutcomeUnknown.as_str(),
+        refusal: Some(RefusalCode::OutcomeUnknown),
+        message,
+        param: None,
+        details: Map::new(),
+    };
+    let mut answer = shape.answer(Some(pack));
+    answer.headers.push((
+        REASON.to_owned(),
+        RefusalCode::OutcomeUnknown.as_str().to_owned(),
+    ));
+    vendor_answer(
+        pack,
+        answer,
+        request_id,
+        Settlement::Recorded,
+        OutcomeKnown::Unknown(retry),
+    )
 }
 
 /// The answer when Envoy did not take the forward: nothing was sent.
 #[must_use]
 pub fn not_sent(pack: &Pack, request_id: &str) -> Answer {
-    answer(
-        Some(pack),
-        &RefusalView::plain(RefusalCode::GovernanceUnavailable, request_id),
-    )
+    let refusal = RefusalView {
+        message: "the vendor could not be reached; nothing was sent to it",
+        ..RefusalView::plain(RefusalCode::GovernanceUnavailable, request_id)
+    };
+    answer(Some(pack), &refusal)
 }
+
+/// Sets the retry hint, in place of one that the vendor gave.
+fn advise(pack: Option<&Pack>, answer: &mut Answer, retry: RetryHint) {
+    let name = match pack {
+        None => "stripe-should-retry",
+        Some(pack) => match &pack.answer_headers.retry_hint {
+            None => return,
+            Some(name) => name,
+        },
+    };
+    answer.headers.retain(|(have, _)| have != name);
+    let value = match retry {
+        RetryHint::Retry => "true",
+        RetryHint::DoNotRetry => "false",
+    };
+    answer.headers.push((name.to_owned(), value.to_owned()));
+}
+
+fn name_request(answer: &mut Answer, request_id: &str) {
+    answer
+        .headers
+        .push(("keybrake-request-id".to_owned(), header_text(request_id)));
+}
+
+/// Printable ASCII, at most 256 characters: what may stand in a header of ours.
+fn header_text(text: &str) -> String {
+    text.chars()
+        .filter(|letter| matches!(letter, ' '..='~'))
+        .take(256)
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod tests;

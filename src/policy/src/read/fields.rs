@@ -1,4 +1,13 @@
-//! Decoded request parameters, in one order whatever the encoding was.
+//! Decoded request parameters, in one order whatever the encoding was, and the rules that hold for both encodings.
+
+use crate::pack::{BodyEncoding, IntegerBounds, ParameterRules};
+
+use super::secret;
+
+/// Most parameters in one request.
+pub(crate) const MAX_FIELDS: usize = 1_000;
+/// Deepest nesting of a name: `a[b]` is 2 deep.
+pub(crate) const MAX_DEPTH: usize = 8;
 
 /// Parameters under their full name (`metadata[order]`, `items[0][price]`), sorted by it. No name stands twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,7 +37,91 @@ pub enum Kind {
     Literal,
 }
 
+/// Why parameters cannot be read in exactly one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// The field, if one is to blame and its name may be shown.
+    pub param: Option<String>,
+    pub message: String,
+}
+
+impl Unreadable {
+    pub(crate) fn whole(message: impl Into<String>) -> Self {
+        Self {
+            param: None,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn field(name: &str, message: impl Into<String>) -> Self {
+        Self {
+            param: showable(name),
+            message: message.into(),
+        }
+    }
+}
+
+/// A name as it may stand in an answer and in the audit: printable, short, and no place to hide a key in.
+fn showable(name: &str) -> Option<String> {
+    let fine = name.len() <= 128
+        && name.bytes().all(|byte| byte.is_ascii_graphic())
+        && !secret::holds_vault_key(name.as_bytes());
+    fine.then(|| name.to_owned())
+}
+
 impl Fields {
+    /// Sorts, and turns away names that stand twice or that two readers would nest differently.
+    pub(crate) fn collect(mut fields: Vec<Field>) -> Result<Self, Unreadable> {
+        fields.sort_by(|one, other| one.name.cmp(&other.name));
+        let all = Self { sorted: fields };
+        for pair in all.sorted.windows(2) {
+            if let [one, other] = pair
+                && one.name == other.name
+            {
+                return Err(Unreadable::field(&one.name, "stands more than once"));
+            }
+        }
+        for field in &all.sorted {
+            for prefix in prefixes(&field.name) {
+                if all.get(prefix).is_some() {
+                    return Err(Unreadable::field(
+                        prefix,
+                        "stands both as a value and as a group",
+                    ));
+                }
+            }
+            if let Some(canonical) = without_leading_zeros(&field.name)
+                && all.get(&canonical).is_some()
+            {
+                return Err(Unreadable::field(&canonical, "stands more than once"));
+            }
+        }
+        all.refuse_case_variants()?;
+        Ok(all)
+    }
+
+    /// `Amount` beside `amount`: some readers do not tell them apart.
+    fn refuse_case_variants(&self) -> Result<(), Unreadable> {
+        let mut bases: Vec<&str> = self.sorted.iter().map(|field| base(&field.name)).collect();
+        if !bases
+            .iter()
+            .any(|base| base.bytes().any(|byte| byte.is_ascii_uppercase()))
+        {
+            return Ok(());
+        }
+        bases.dedup();
+        let mut folded: Vec<String> = bases.iter().map(|base| base.to_ascii_lowercase()).collect();
+        folded.sort_unstable();
+        for pair in folded.windows(2) {
+            if let [one, other] = pair
+                && one == other
+            {
+                return Err(Unreadable::field(one, "stands in upper and in lower case"));
+            }
+        }
+        Ok(())
+    }
+
     /// The field of exactly this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Field> {
@@ -38,8 +131,173 @@ impl Fields {
             .and_then(|position| self.sorted.get(position))
     }
 
+    /// The fields whose name starts so.
+    pub(crate) fn starting_with<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a Field> {
+        let from = self
+            .sorted
+            .partition_point(|field| field.name.as_str() < start);
+        self.sorted
+            .iter()
+            .skip(from)
+            .take_while(move |field| field.name.starts_with(start))
+    }
+
     /// All, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
         self.sorted.iter()
     }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
+    /// Holds the pack's rules for names that mean the same wherever they stand.
+    pub(crate) fn check(
+        &self,
+        rules: &ParameterRules,
+        encoding: BodyEncoding,
+    ) -> Result<(), Unreadable> {
+        for field in &self.sorted {
+            if base(&field.name).eq_ignore_ascii_case("_method") {
+                return Err(Unreadable::field(&field.name, "overrides the method"));
+            }
+            if components(&field.name).any(|part| rules.free_maps.iter().any(|map| map == part)) {
+                continue;
+            }
+            let leaf = components(&field.name).last().unwrap_or_default();
+            let above = field.name.len().saturating_sub(leaf.len());
+            for part in components(&field.name) {
+                let is_leaf = std::ptr::eq(part, leaf);
+                match rules.integers.get(part) {
+                    Some(bounds) if is_leaf => {
+                        integer(field, *bounds, encoding)?;
+                    }
+                    Some(_) if encoding == BodyEncoding::Form => {
+                        return Err(Unreadable::field(
+                            &field.name,
+                            "must be a single integer, not a group",
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            self.refuse_conflicts(rules, field, leaf, above)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_conflicts(
+        &self,
+        rules: &ParameterRules,
+        field: &Field,
+        leaf: &str,
+        above: usize,
+    ) -> Result<(), Unreadable> {
+        for (one, other) in &rules.conflicting {
+            if one != leaf {
+                continue;
+            }
+            // The bracket that closes a nested leaf belongs to `above` only by length; cut it off by position.
+            let head = if field.name.ends_with(']') {
+                field.name.get(..above.saturating_sub(1))
+            } else {
+                field.name.get(..above)
+            };
+            let tail = if field.name.ends_with(']') { "]" } else { "" };
+            let sibling = format!("{}{other}{tail}", head.unwrap_or_default());
+            if self.get(&sibling).is_some() {
+                return Err(Unreadable::field(
+                    &field.name,
+                    format!("must not stand beside {other}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A plain integer: ASCII digits without a leading zero, within its bounds.
+pub(crate) fn integer(
+    field: &Field,
+    bounds: IntegerBounds,
+    encoding: BodyEncoding,
+) -> Result<u64, Unreadable> {
+    let wanted = match encoding {
+        BodyEncoding::Form => Kind::Text,
+        BodyEncoding::Json => Kind::Number,
+    };
+    plain_integer(&field.value)
+        .filter(|_| field.kind == wanted && field.value.len() <= bounds.max_digits)
+        .filter(|number| *number >= bounds.min)
+        .ok_or_else(|| {
+            Unreadable::field(
+                &field.name,
+                format!(
+                    "must be a plain integer of at most {} digits, at least {}",
+                    bounds.max_digits, bounds.min
+                ),
+            )
+        })
+}
+
+/// Digits without sign, leading zero or anything else.
+pub(crate) fn plain_integer(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || (text.len() > 1 && text.starts_with('0')) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// The name before the first bracket.
+fn base(name: &str) -> &str {
+    name.split_once('[').map_or(name, |(base, _)| base)
+}
+
+/// `a[b][c]` → `a`, `b`, `c`.
+fn components(name: &str) -> impl Iterator<Item = &str> {
+    name.split('[')
+        .map(|part| part.strip_suffix(']').unwrap_or(part))
+}
+
+/// `a[b][c]` → `a`, `a[b]`.
+fn prefixes(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('[')
+        .filter_map(|(position, _)| name.get(..position))
+}
+
+/// `a[00]` → `a[0]`; `None` when nothing changes.
+fn without_leading_zeros(name: &str) -> Option<String> {
+    if !name.contains("[0") {
+        return None;
+    }
+    let mut changed = false;
+    let mut canonical = String::with_capacity(name.len());
+    for (position, part) in components(name).enumerate() {
+        if position == 0 {
+            canonical.push_str(part);
+            continue;
+        }
+        let numeric = part.len() > 1
+            && part.starts_with('0')
+            && part.bytes().all(|byte| byte.is_ascii_digit());
+        let short = part.trim_start_matches('0');
+        changed |= numeric;
+        canonical.push('[');
+        canonical.push_str(match (numeric, short) {
+            (true, "") => "0",
+            (true, short) => short,
+            (false, _) => part,
+        });
+        canonical.push(']');
+    }
+    changed.then_some(canonical)
 }

@@ -11,9 +11,21 @@ use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{Cost, CountedReason, Forward, Refused, RequestFacts};
 
 use crate::config::PluginConfig;
-use crate::pack::{Class, Endpoint};
+use crate::pack::{BodyEncoding, Class, Endpoint, Pack};
 
+mod cost;
+mod credential;
 mod fields;
+mod form;
+mod head;
+mod json;
+mod path;
+pub(crate) mod secret;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use fields::{Unreadable, plain_integer};
+use head::{Announced, ContentType};
 
 pub use fields::{Field, Fields, Kind};
 
@@ -42,8 +54,15 @@ pub enum Early {
 /// Judges what can be judged before the body has come. `raw.body` is not looked at.
 #[must_use]
 pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
-    let _ = (config, raw);
-    Early::ReadBody
+    let head = match head::judge(config, raw) {
+        Ok(head) => head,
+        Err(turned) => return Early::Refuse(turned),
+    };
+    match (head.class(), head.announced) {
+        (Class::Read, Announced::Nothing | Announced::Length(0)) => Early::NoBody,
+        (Class::Read, Announced::Length(_)) => Early::Refuse(body_on_a_read(&head)),
+        _ => Early::ReadBody,
+    }
 }
 
 /// Reads a whole request.
@@ -51,15 +70,94 @@ pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
 /// # Errors
 /// [`Turned`]: refused, whatever the grant may say.
 pub fn read(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<Reading, Box<Turned>> {
-    let _ = (config, raw);
-    Err(Box::new(Turned {
-        code: RefusalCode::RequestNotInspectable,
-        param: None,
-        message: String::new(),
-        vendor: None,
-        known: None,
-        counted: CountedReason::NotInspectable,
-    }))
+    let mut head = head::judge(config, raw)?;
+    if u32::try_from(raw.body.len()).map_or(true, |length| length > config.max_request_bytes) {
+        return Err(head::too_large(&head, config));
+    }
+    let Some(vendor) = config.vendors.get(head.vendor) else {
+        return Err(head.turn(RefusalCode::HostNotAllowed, None, "no such vendor"));
+    };
+    if !raw.body.is_empty() {
+        if head.class() == Class::Read {
+            return Err(body_on_a_read(&head));
+        }
+        if head.content_type == ContentType::Absent {
+            let param = Some("content-type".to_owned());
+            return Err(head.turn(
+                RefusalCode::EncodingNotAccepted,
+                param,
+                "the body's type is missing",
+            ));
+        }
+    }
+    let (fields, cost) =
+        parameters(&vendor.pack, &head, raw.body).map_err(|Unreadable { param, message }| {
+            head.turn(RefusalCode::RequestNotInspectable, param, message)
+        })?;
+    head.known.facts.params = cost::audited(&vendor.pack, &fields);
+    Ok(Reading {
+        vendor: head.vendor,
+        key_digest: head.known.key_digest,
+        class: head.class(),
+        query: head.query.to_owned(),
+        fields,
+        cost,
+        client_idempotency_key: head.known.idempotency_key,
+        forward_headers: head.forward_headers,
+        body: raw.body.to_vec(),
+        endpoint: head.endpoint,
+        facts: head.known.facts,
+    })
+}
+
+/// The decoded parameters and the cost. What is refused whatever it says is not read at all.
+fn parameters(
+    pack: &Pack,
+    head: &head::Head<'_>,
+    body: &[u8],
+) -> Result<(Fields, Cost), Unreadable> {
+    let Some(endpoint) = head
+        .endpoint
+        .as_deref()
+        .filter(|found| found.class != Class::Forbidden)
+    else {
+        return Ok((Fields::default(), Cost::Unknown));
+    };
+    if !body.is_empty() && !head.query.is_empty() {
+        return Err(Unreadable::field(
+            "query",
+            "parameters stand in the query and in the body",
+        ));
+    }
+    let (fields, encoding) = match head.encoding {
+        _ if body.is_empty() => (form::parse(head.query.as_bytes())?, BodyEncoding::Form),
+        BodyEncoding::Form => (form::parse(body)?, BodyEncoding::Form),
+        BodyEncoding::Json => (json::parse(body)?, BodyEncoding::Json),
+    };
+    if fields.iter().any(|field| {
+        secret::holds_vault_key(field.name.as_bytes())
+            || secret::holds_vault_key(field.value.as_bytes())
+    }) {
+        return Err(Unreadable::whole("a vault key stands where none belongs"));
+    }
+    fields.check(&pack.parameters, encoding)?;
+    let cost = cost::read(
+        pack,
+        &endpoint.cost,
+        &head.known.facts.path,
+        &fields,
+        encoding,
+    )?;
+    Ok((fields, cost))
+}
+
+fn body_on_a_read(head: &head::Head<'_>) -> Box<Turned> {
+    let param = Some("body".to_owned());
+    head.turn(
+        RefusalCode::RequestNotInspectable,
+        param,
+        "a read must not have a body",
+    )
 }
 
 /// A request that has one meaning, and that meaning.

@@ -1,0 +1,186 @@
+//! JSON bodies, strictly: one object, no name twice, no number that two readers could round differently.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::fields::{Field, Fields, Kind, MAX_DEPTH, MAX_FIELDS, Unreadable};
+
+/// Largest integer that every reader keeps exactly: 2^53.
+const MAX_EXACT: u64 = 9_007_199_254_740_992;
+/// Most digits of a decimal number that every reader keeps exactly.
+const MAX_DECIMAL_DIGITS: usize = 15;
+
+/// Reads a body. Empty input has no fields.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
+    if bytes.is_empty() {
+        return Ok(Fields::default());
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Unreadable::whole("bytes that are not UTF-8"))?;
+    let Members(members) = serde_json::from_str(text)
+        .map_err(|_| Unreadable::whole("the body is not one JSON object"))?;
+    let mut fields = Vec::new();
+    add_members(&mut fields, None, members, 1)?;
+    Fields::collect(fields)
+}
+
+fn add_members(
+    fields: &mut Vec<Field>,
+    above: Option<&str>,
+    members: Vec<(String, &RawValue)>,
+    depth: usize,
+) -> Result<(), Unreadable> {
+    for (name, value) in members {
+        if name.is_empty()
+            || name.contains(['[', ']'])
+            || name.chars().any(char::is_control)
+            || name.trim() != name
+        {
+            return Err(Unreadable::field(
+                &name,
+                "is not a member name that can be read in only one way",
+            ));
+        }
+        let full = match above {
+            None => name,
+            Some(above) => format!("{above}[{name}]"),
+        };
+        add(fields, full, value, depth)?;
+    }
+    Ok(())
+}
+
+/// Each level is scanned once more than the level above it; the depth is bounded, so the time is linear.
+fn add(
+    fields: &mut Vec<Field>,
+    name: String,
+    value: &RawValue,
+    depth: usize,
+) -> Result<(), Unreadable> {
+    let text = value.get();
+    let unreadable = || Unreadable::field(&name, "is not valid JSON");
+    let (value, kind) = match text.as_bytes().first() {
+        Some(b'{' | b'[') if depth >= MAX_DEPTH => {
+            return Err(Unreadable::field(&name, "is nested more than 8 deep"));
+        }
+        Some(b'{') => {
+            let Members(members) = serde_json::from_str(text).map_err(|_| unreadable())?;
+            if !members.is_empty() {
+                return add_members(fields, Some(&name), members, depth.saturating_add(1));
+            }
+            ("{}".to_owned(), Kind::Literal)
+        }
+        Some(b'[') => {
+            let Elements(elements) = serde_json::from_str(text).map_err(|_| unreadable())?;
+            if !elements.is_empty() {
+                for (position, element) in elements.into_iter().enumerate() {
+                    add(
+                        fields,
+                        format!("{name}[{position}]"),
+                        element,
+                        depth.saturating_add(1),
+                    )?;
+                }
+                return Ok(());
+            }
+            ("[]".to_owned(), Kind::Literal)
+        }
+        Some(b'"') => {
+            let decoded: String = serde_json::from_str(text).map_err(|_| unreadable())?;
+            if decoded.contains('\0') {
+                return Err(Unreadable::field(&name, "has a NUL character"));
+            }
+            (decoded, Kind::Text)
+        }
+        Some(b'-' | b'0'..=b'9') => {
+            if !is_exact(text) {
+                return Err(Unreadable::field(
+                    &name,
+                    "is a number that not every reader keeps exactly",
+                ));
+            }
+            (text.to_owned(), Kind::Number)
+        }
+        _ => (text.to_owned(), Kind::Literal),
+    };
+    if fields.len() >= MAX_FIELDS {
+        return Err(Unreadable::whole("more than 1000 parameters"));
+    }
+    fields.push(Field { name, value, kind });
+    Ok(())
+}
+
+/// No exponent; an integer within 2^53 or a decimal of at most 15 digits.
+fn is_exact(text: &str) -> bool {
+    let magnitude = text.strip_prefix('-').unwrap_or(text);
+    if magnitude.contains(['e', 'E']) {
+        return false;
+    }
+    if magnitude.contains('.') {
+        return magnitude.len() <= MAX_DECIMAL_DIGITS.saturating_add(1);
+    }
+    magnitude
+        .parse::<u64>()
+        .is_ok_and(|number| number <= MAX_EXACT)
+}
+
+/// The members of an object in their order, repeated names included: `Fields::collect` turns those away.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(String, &'de RawValue)>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+                    if members.len() > MAX_FIELDS {
+                        return Err(serde::de::Error::custom("too many members"));
+                    }
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Collect).map(Members)
+    }
+}
+
+/// The elements of an array.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<&'de RawValue>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut elements: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut found = Vec::new();
+                while let Some(element) = elements.next_element::<&'de RawValue>()? {
+                    if found.len() > MAX_FIELDS {
+                        return Err(serde::de::Error::custom("too many elements"));
+                    }
+                    found.push(element);
+                }
+                Ok(found)
+            }
+        }
+        deserializer.deserialize_seq(Collect).map(Elements)
+    }
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;
