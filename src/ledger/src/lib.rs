@@ -5,6 +5,12 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod http;
+pub mod metrics;
 pub mod model;
+pub mod telemetry;
+pub mod vendors;

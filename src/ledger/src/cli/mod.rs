@@ -1,0 +1,144 @@
+//! The command line of `keybrake`.
+//!
+//! Here: flags, help, exit codes (0 done, 1 failed, 2 wrong use), what is printed. Not here: what a command does to
+//! money or keys: `serve` opens a ledger, `audit verify` reads a database, the rest calls a running ledger's API.
+
+mod audit;
+mod client;
+mod keys;
+mod serve;
+mod table;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::http::openapi;
+
+const EXAMPLES: &str = "\
+Examples:
+  keybrake serve --listen 127.0.0.1:9080 --database-url sqlite:.run/keybrake.db
+  keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' --daily 10.99 --expires-in 7200
+  keybrake keys list --status active
+  keybrake audit list --idempotency-key order-17 --json
+  keybrake audit verify
+
+Exit codes: 0 done, 1 failed, 2 wrong use.";
+
+/// Spend governance for outbound API calls: the ledger and its command line.
+#[derive(Debug, Parser)]
+#[command(name = "keybrake", version, about, after_help = EXAMPLES, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the ledger: caps, records, audit, the API and the command socket.
+    Serve(Box<serve::Arguments>),
+    /// Issue, list, show and revoke vault keys of a running ledger.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Read the audit of a running ledger, or verify the chain in a database.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Print the OpenAPI document of the public API.
+    Openapi,
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A command that did not do what it was asked. One clear line for a person; never holds a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// It failed: exit code 1.
+    fn new(message: impl Display) -> Self {
+        Self {
+            message: message.to_string(),
+            code: 1,
+        }
+    }
+
+    /// It was asked wrongly: exit code 2.
+    fn usage(message: impl Display) -> Self {
+        Self {
+            message: message.to_string(),
+            code: 2,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let done = match command {
+        Command::Serve(arguments) => serve::run(*arguments),
+        Command::Keys(command) => keys::run(command),
+        Command::Audit(command) => audit::run(command),
+        Command::Openapi => print(openapi::DOCUMENT),
+        Command::Completions { shell } => completions(shell),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, code }) => {
+            let line = message.replace(['\n', '\r'], " ");
+            let style = anstyle::AnsiColor::Red.on_default().bold();
+            let _ = writeln!(anstream::stderr(), "{style}keybrake:{style:#} {line}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "keybrake", &mut text);
+    print(&String::from_utf8_lossy(&text))
+}
+
+/// Prints text to stdout, colours only on a terminal. A reader that went away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a JSON value, indented.
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&serde_json::to_string_pretty(value).map_err(Failure::new)?)
+}
+
+/// Runs a short task that waits for the network.
+fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::new)?
+        .block_on(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_fit_together() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,224 @@
+//! `/admin/vault_keys…`: issuing, showing, changing and revoking keys, for whoever holds the admin key.
+
+pub mod request;
+pub mod view;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+
+use crate::engine::{ChangeError, IssueError, QueryError};
+use crate::http::credentials::Role;
+use crate::http::fields::{self, Fields};
+use crate::http::problem::{Kind, Problem};
+use crate::http::query::Query;
+use crate::http::{Api, body, json, json_with, unavailable};
+use crate::model::{KeyFilter, KeyStatus};
+use request::Issue;
+use view::{IssuedList, KeyList, KeyView, Revoked};
+
+/// Parameters of `GET /admin/vault_keys`.
+pub const LIST_PARAMETERS: &[&str] = &[
+    "label_prefix",
+    "vendor",
+    "workspace",
+    "status",
+    "limit",
+    "cursor",
+];
+
+/// Words of `status`.
+pub const STATUSES: &[(&str, KeyStatus)] = &[
+    ("active", KeyStatus::Active),
+    ("expired", KeyStatus::Expired),
+    ("revoked", KeyStatus::Revoked),
+];
+
+/// Issues a key, or many, all or none. The only answer that holds a vault key.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn issue(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    uri: Uri,
+    stream: Body,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    Query::read(uri.query(), &[]).finish()?;
+    let bytes = body(&headers, stream).await?;
+    let now = api.clock.now();
+    let asked =
+        request::issue(fields::utf8(&bytes)?, &api.vendors, now).map_err(Problem::invalid)?;
+    let (keys, many) = match asked {
+        Issue::One(key) => (vec![*key], false),
+        Issue::Many(keys) => (keys, true),
+    };
+    let issued = api.ledger.issue(keys).await.map_err(|error| match error {
+        IssueError::Unavailable(error) => unavailable(error),
+        IssueError::UnknownVendor { index } | IssueError::AlreadyExpired { index } => {
+            Problem::invalid_field(
+                if many {
+                    format!("keys[{index}]")
+                } else {
+                    String::new()
+                },
+                error.to_string(),
+            )
+        }
+    })?;
+    let views: Vec<KeyView<'_>> = issued.iter().map(|key| KeyView::issued(key, now)).collect();
+    match views.as_slice() {
+        [view] if !many => Ok(json_with(StatusCode::CREATED, view)),
+        _ => Ok(json_with(StatusCode::CREATED, &IssuedList { keys: views })),
+    }
+}
+
+/// Lists keys, newest first.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    let mut query = Query::read(uri.query(), LIST_PARAMETERS);
+    let filter = KeyFilter {
+        label_prefix: query.text("label_prefix"),
+        vendor: query.text("vendor"),
+        workspace: query.text("workspace"),
+        status: query.word("status", STATUSES),
+        limit: query.limit(),
+        cursor: query.text("cursor"),
+    };
+    query.finish()?;
+    let now = api.clock.now();
+    let page = api.ledger.keys(filter).await.map_err(|error| match error {
+        QueryError::Unavailable(error) => unavailable(error),
+        QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
+    })?;
+    Ok(json(&KeyList {
+        keys: page.items.iter().map(|key| KeyView::of(key, now)).collect(),
+        next_cursor: page.next_cursor.as_deref(),
+    }))
+}
+
+/// Shows a key and its balances.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn show(
+    State(api): State<Arc<Api>>,
+    key_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    let key_id = named(key_id)?;
+    Query::read(uri.query(), &[]).finish()?;
+    let found = api.ledger.key(&key_id).await.map_err(unavailable)?;
+    let (key, balances) = found.ok_or_else(no_such_key)?;
+    Ok(json(&KeyView::of(&key, api.clock.now()).with(&balances)))
+}
+
+/// Changes a key. Effective for the very next request that is made with it.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn change(
+    State(api): State<Arc<Api>>,
+    key_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    uri: Uri,
+    stream: Body,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    let key_id = named(key_id)?;
+    Query::read(uri.query(), &[]).finish()?;
+    let bytes = body(&headers, stream).await?;
+    let text = fields::utf8(&bytes)?;
+    let _changing = api.changing.lock().await;
+    let found = api.ledger.key(&key_id).await.map_err(unavailable)?;
+    let (key, _) = found.ok_or_else(no_such_key)?;
+    let now = api.clock.now();
+    let pack = api.vendors.get(&key.grant.vendor);
+    let change = request::change(text, &key, pack, now).map_err(Problem::invalid)?;
+    let (key, balances) =
+        api.ledger
+            .change(&key_id, change)
+            .await
+            .map_err(|error| match error {
+                ChangeError::Unavailable(error) => unavailable(error),
+                ChangeError::NotFound => no_such_key(),
+                ChangeError::Revoked => {
+                    Problem::new(Kind::Conflict, "the key is revoked and stays as it is")
+                }
+            })?;
+    Ok(json(&KeyView::of(&key, now).with(&balances)))
+}
+
+/// Revokes a key; once more does nothing more.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn revoke(
+    State(api): State<Arc<Api>>,
+    key_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    let key_id = named(key_id)?;
+    Query::read(uri.query(), &[]).finish()?;
+    let found = api.ledger.revoke(&key_id).await.map_err(unavailable)?;
+    let key = found.ok_or_else(no_such_key)?;
+    Ok(json(&KeyView::of(&key, api.clock.now())))
+}
+
+/// Revokes every key whose label begins with a text.
+///
+/// # Errors
+/// The problem to answer instead.
+pub async fn revoke_many(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    uri: Uri,
+    stream: Body,
+) -> Result<Response, Problem> {
+    api.credentials.authorize(&headers, Role::Admin)?;
+    Query::read(uri.query(), &[]).finish()?;
+    let bytes = body(&headers, stream).await?;
+    let prefix = label_prefix(fields::utf8(&bytes)?)?;
+    let revoked = api
+        .ledger
+        .revoke_by_label_prefix(&prefix)
+        .await
+        .map_err(unavailable)?;
+    Ok(json(&Revoked { revoked }))
+}
+
+fn label_prefix(text: &str) -> Result<String, Problem> {
+    let mut fields = Fields::read(text, "", &["label_prefix", "budget"])
+        .map_err(|fault| Problem::invalid(vec![fault]))?;
+    let _ = fields.take::<()>("budget", |_| {
+        Err("budgets are not in this build; nothing was revoked".to_owned())
+    });
+    let prefix = fields.need("label_prefix", fields::line(200));
+    fields.finish().map_err(Problem::invalid)?;
+    prefix.ok_or_else(|| Problem::invalid_field("label_prefix", "is missing"))
+}
+
+/// The key id of the path; one that is not even UTF-8 is nobody's.
+fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    path.map(|Path(key_id)| key_id).map_err(|_| no_such_key())
+}
+
+fn no_such_key() -> Problem {
+    Problem::new(Kind::NotFound, "no key with this key_id")
+}
