@@ -20,7 +20,8 @@ use crate::idempotency::{self, Fingerprint, Met, Record};
 use crate::ids::Ids;
 use crate::journal::Journal;
 use crate::objects::draft::Cause;
-use crate::objects::{Draft, Object, balance, charge, customer, event, expand, intent, refund};
+use crate::objects::{Draft, Object, payment};
+use crate::operations;
 use crate::router::{self, Operation, Route};
 
 /// The version that is answered when none is asked for.
@@ -220,7 +221,7 @@ impl Vendor {
         let mut draft = Draft::new(book, &mut self.ids, cause);
         let done = match instead {
             Some((_, Executes::No, _)) => Ok(Answer::json(200, &())),
-            _ => execute(&mut draft, &job.operation, &job.params),
+            _ => operations::execute(&mut draft, &job.operation, &job.params),
         };
         let own = match done {
             Ok(answer) => answer,
@@ -277,7 +278,7 @@ impl Vendor {
             version: DEFAULT_VERSION,
         };
         let mut draft = Draft::new(book, &mut self.ids, cause);
-        let object = intent::authenticate(&mut draft, id)?;
+        let object = payment::authenticate(&mut draft, id)?;
         let (objects, movements) = draft.into_parts();
         let change = Change {
             account,
@@ -375,50 +376,4 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::invalid(format!(
         "Invalid request (check that your POST content type is application/x-www-form-urlencoded, not '{kind}')."
     )))
-}
-
-fn execute(
-    draft: &mut Draft<'_>,
-    operation: &Operation,
-    params: &Params,
-) -> Result<Answer, ApiError> {
-    use Operation as O;
-    let book = draft.book;
-    let object = match operation {
-        O::CustomerCreate => customer::create(draft, params),
-        O::CustomerRetrieve(id) => customer::retrieve(book, id),
-        O::ChargeCreate => charge::create(draft, params),
-        O::ChargeRetrieve(id) => charge::retrieve(book, id),
-        O::ChargeCapture(id) => charge::capture(draft, id, params),
-        O::IntentCreate => intent::create(draft, params),
-        O::IntentRetrieve(id) => intent::retrieve(book, id),
-        O::IntentUpdate(id) => intent::update(draft, id, params),
-        O::IntentConfirm(id) => intent::confirm(draft, id, params),
-        O::IntentCapture(id) => intent::capture(draft, id, params),
-        O::IntentCancel(id) => intent::cancel(draft, id, params),
-        O::RefundCreate => refund::create(draft, params),
-        O::RefundRetrieve(id) => refund::retrieve(book, id),
-        O::EventRetrieve(id) => event::retrieve(book, id),
-        O::CustomerList => return finish(draft, params, &customer::list(book, params)?),
-        O::ChargeList => return finish(draft, params, &charge::list(book, params)?),
-        O::IntentList => return finish(draft, params, &intent::list(book, params)?),
-        O::RefundList => return finish(draft, params, &refund::list(book, params)?),
-        O::EventList => return finish(draft, params, &event::list(book, params)?),
-        O::BalanceRetrieve => return finish(draft, params, &balance::retrieve(book)),
-    }?;
-    finish(draft, params, &object)
-}
-
-/// Makes the answer, with what `expand` asks for.
-fn finish<T: serde::Serialize>(
-    draft: &Draft<'_>,
-    params: &Params,
-    body: &T,
-) -> Result<Answer, ApiError> {
-    if !params.has("expand") {
-        return Ok(Answer::json(200, body));
-    }
-    let mut value = serde_json::to_value(body).unwrap_or_default();
-    expand::expand(&|id: &str| draft.find(id), params, &mut value)?;
-    Ok(Answer::json(200, &value))
 }

@@ -1,12 +1,18 @@
 //! The command line, credentials, counts and the control API, through the real binary.
 
-#![allow(missing_docs, clippy::arithmetic_side_effects)]
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::{AUTHORIZED, Sandbox, command};
 
@@ -217,4 +223,69 @@ fn plain_http_and_the_port_variables_work() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[test]
+fn an_open_request_is_answered_before_the_stop() {
+    let sandbox = Sandbox::start();
+    sandbox.fault(r#"{"fault":{"delay_ms":400}}"#);
+    let mut stream = sandbox.connect();
+    let request = format!("GET /v1/balance HTTP/1.1\r\nHost: a\r\n{AUTHORIZED}\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    sandbox.until("it has arrived", |s| s.counts()["requests"] == 1);
+    assert_eq!(sandbox.terminate(), Some(0));
+    let mut answer = String::new();
+    let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn http_2_is_served_when_the_client_asks_for_it() {
+    let sandbox = Sandbox::start();
+    let mut config = sandbox.client_config();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let socket = tokio::net::TcpStream::connect(&sandbox.listen)
+        .await
+        .unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .unwrap();
+    let driving = tokio::spawn(connection);
+    let request = || {
+        hyper::Request::post("https://localhost/v1/charges")
+            .header(
+                "authorization",
+                AUTHORIZED.trim_start_matches("Authorization: "),
+            )
+            .header("idempotency-key", "h2")
+            .body("amount=5&currency=usd".to_owned())
+            .unwrap()
+    };
+    assert_eq!(
+        sender
+            .send_request(request())
+            .await
+            .unwrap()
+            .headers()
+            .get("idempotent-replayed"),
+        None
+    );
+    sandbox.fault(r#"{"fault":{"kind":"reset_before_answer"}}"#);
+    assert!(sender.send_request(request()).await.is_err());
+    let ended = tokio::time::timeout(Duration::from_secs(10), driving)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(ended.is_err());
+    let log = sandbox.control("GET", "/requests", "").json();
+    assert_eq!(log["requests"][0]["protocol"], "HTTP/2.0");
+    assert_eq!(sandbox.counts()["executions_total"], 1);
 }

@@ -13,6 +13,7 @@ pub mod expand;
 pub mod intent;
 pub mod list;
 pub mod magic;
+pub mod payment;
 pub mod refund;
 
 use std::sync::Arc;

@@ -160,3 +160,145 @@ pub fn list(book: &Book, params: &Params) -> Result<List, ApiError> {
             && (intent.is_none() || refund.payment_intent.as_deref() == intent)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::Change;
+    use crate::ids::Ids;
+    use crate::objects::draft::Cause;
+
+    type Act = fn(&mut Draft<'_>, &Params) -> Result<Object, ApiError>;
+
+    /// Runs one operation on the book: the new object's id, or the error's code.
+    fn run(book: &mut Book, act: Act, text: &str) -> Result<String, String> {
+        let mut params = Params::default();
+        params.read(text.as_bytes()).unwrap();
+        let mut ids = Ids::draw().unwrap();
+        let cause = Cause {
+            request_id: "req_1",
+            idempotency_key: None,
+            now_s: 1,
+            version: "v",
+        };
+        let mut draft = Draft::new(book, &mut ids, cause);
+        let done = act(&mut draft, &params).map_err(|error| error.code.clone().unwrap_or_default());
+        let (objects, movements) = draft.into_parts();
+        if done.is_ok() {
+            book.apply(Change {
+                account: "".into(),
+                key: None,
+                objects,
+                movements,
+                record: None,
+            });
+        }
+        done.map(|object| object.id().to_owned())
+    }
+
+    #[test]
+    fn refunds_never_pass_what_is_left() {
+        let mut book = Book::default();
+        let charge = run(&mut book, charge::create, "amount=1000&currency=usd").unwrap();
+        // amount, error, refunded so far
+        let table = [
+            ("amount=1001", Err("amount_too_large"), 0),
+            ("amount=400", Ok(()), 400),
+            ("amount=601", Err("amount_too_large"), 400),
+            ("amount=600", Ok(()), 1000),
+            ("amount=1", Err("charge_already_refunded"), 1000),
+            ("", Err("charge_already_refunded"), 1000),
+        ];
+        for (n, (text, expected, refunded)) in table.into_iter().enumerate() {
+            let done = run(&mut book, create, &format!("charge={charge}&{text}"));
+            assert_eq!(
+                done.map(|_| ()),
+                expected.map_err(str::to_owned),
+                "line {n}"
+            );
+            assert_eq!(
+                book.totals
+                    .refunded_minor
+                    .get("usd")
+                    .copied()
+                    .unwrap_or_default(),
+                refunded,
+                "line {n}"
+            );
+            assert_eq!(
+                book.charges.get(&charge).unwrap().amount_refunded,
+                refunded,
+                "line {n}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refund_of_what_was_not_captured_gives_up_the_reservation() {
+        let mut book = Book::default();
+        let charge = run(
+            &mut book,
+            charge::create,
+            "amount=1000&currency=usd&capture=false",
+        )
+        .unwrap();
+        assert_eq!(book.totals.authorized_minor["usd"], 1000);
+        assert!(run(&mut book, create, &format!("charge={charge}&amount=1")).is_err());
+        run(&mut book, create, &format!("charge={charge}")).unwrap();
+        assert_eq!(
+            (
+                book.totals.authorized_minor["usd"],
+                book.totals.refunded_minor.len()
+            ),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn a_part_capture_leaves_only_the_captured_part_to_refund() {
+        let mut book = Book::default();
+        let body = "amount=1000&currency=usd&capture_method=manual&confirm=true&payment_method=pm_card_visa";
+        let intent = run(&mut book, super::super::intent::create, body).unwrap();
+        assert_eq!(
+            run(&mut book, create, &format!("payment_intent={intent}")),
+            Err(String::new())
+        );
+        let id = intent.clone();
+        let mut params = Params::default();
+        params.read(b"amount_to_capture=700").unwrap();
+        let mut ids = Ids::draw().unwrap();
+        let cause = Cause {
+            request_id: "req_1",
+            idempotency_key: None,
+            now_s: 1,
+            version: "v",
+        };
+        let mut draft = Draft::new(&book, &mut ids, cause);
+        super::super::payment::capture(&mut draft, &id, &params).unwrap();
+        let (objects, movements) = draft.into_parts();
+        book.apply(Change {
+            account: "".into(),
+            key: None,
+            objects,
+            movements,
+            record: None,
+        });
+        assert_eq!(
+            (
+                book.totals.executed_minor["usd"],
+                book.totals.authorized_minor["usd"]
+            ),
+            (700, 0)
+        );
+        assert!(
+            run(
+                &mut book,
+                create,
+                &format!("payment_intent={intent}&amount=701")
+            )
+            .is_err()
+        );
+        run(&mut book, create, &format!("payment_intent={intent}")).unwrap();
+        assert_eq!(book.totals.refunded_minor["usd"], 700);
+    }
+}

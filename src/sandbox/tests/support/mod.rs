@@ -135,6 +135,11 @@ impl Sandbox {
         }
     }
 
+    /// A client that trusts the sandbox's authority.
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.config)
+    }
+
     pub fn connect(&self) -> StreamOwned<ClientConnection, TcpStream> {
         let name = ServerName::try_from("api.stripe.com").unwrap();
         let socket = TcpStream::connect(&self.listen).unwrap();
