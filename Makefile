@@ -1,0 +1,72 @@
+# `make` lists what there is. Everything runs on loopback; ports and folders: `python3 -m stack --help`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .tools/venv
+PYTEST_ARGS ?=
+E2E := tests/e2e
+PYTHON_CODE := stack $(E2E)
+
+.PHONY: help run up down status test test-rust test-e2e bench bench-quick lint fmt clean python
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: python ## build, start everything, show the main job once, stay until Ctrl-C
+	@exec $(PYTHON) -m stack run
+
+up: python ## the same stack in the background
+	@exec $(PYTHON) -m stack up
+
+down: python ## drain it and end it
+	@exec $(PYTHON) -m stack down
+
+status: python ## what of it runs
+	@exec $(PYTHON) -m stack status
+
+test: lint test-rust test-e2e ## all tests
+
+test-rust: ## the workspace's own tests
+	cargo test --workspace
+
+test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
+	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
+
+bench: ## measure the price of a governed call; writes target/bench.json
+	cargo run --release -p keybrake-tests --bin bench
+
+bench-quick: ## the same in under 90 seconds
+	cargo run --release -p keybrake-tests --bin bench -- --quick
+
+lint: $(VENV)/.installed ## formatting, clippy, types
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff format --check $(PYTHON_CODE)
+	$(VENV)/bin/ruff check $(PYTHON_CODE)
+	$(VENV)/bin/mypy $(PYTHON_CODE)
+
+fmt: $(VENV)/.installed ## format the code
+	cargo fmt --all
+	$(VENV)/bin/ruff format $(PYTHON_CODE)
+	$(VENV)/bin/ruff check --fix $(PYTHON_CODE)
+
+clean: ## remove what was built and fetched; the run folder stays
+	cargo clean
+	rm -rf .tools $(E2E)/node/node_modules
+
+python:
+	@command -v $(PYTHON) >/dev/null || { echo "keybrake: $(PYTHON) is missing: install Python 3.9 or newer" >&2; exit 1; }
+
+$(VENV)/.installed: $(E2E)/requirements.txt | python
+	@mkdir -p .tools
+	@$(PYTHON) -m venv $(VENV) || { echo "keybrake: python3-venv is missing: the tests need it" >&2; exit 1; }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(E2E)/requirements.txt
+	@touch $@
+
+$(E2E)/node/node_modules/.installed: $(E2E)/node/package-lock.json
+	@command -v npm >/dev/null || { echo "keybrake: node and npm are missing: the tests of Stripe's Node SDK need them" >&2; exit 1; }
+	cd $(E2E)/node && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@

@@ -1,0 +1,83 @@
+"""Fixtures of the end-to-end tests; `harness.py` says how to use them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from harness import Keybrake
+
+from stack import build, envoy_binary
+
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_configure() -> None:
+    """What the shell knows about a real vendor, or about a stack of its own, must not reach the tests. And a SIGTERM
+    ends the run as a Ctrl-C does, with all fixtures torn down."""
+    for name in [name for name in os.environ if name.startswith(("STRIPE_", "KEYBRAKE_"))]:
+        del os.environ[name]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.fixture(scope="session")
+def stacks_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the run folders of this session are. A watchdog ends what is left there should this run be killed."""
+    folder = tmp_path_factory.mktemp("stacks")
+    with subprocess.Popen(
+        [sys.executable, HERE / "watchdog.py", folder], stdin=subprocess.PIPE, start_new_session=True
+    ) as watchdog:
+        yield folder
+        assert watchdog.stdin is not None
+        watchdog.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> build.Artifacts:
+    """The filter, the ledger and the sandbox, built in release mode as `make run` builds them."""
+    return build.build()
+
+
+@pytest.fixture(scope="session")
+def envoy() -> Path:
+    """Envoy's binary."""
+    return envoy_binary.find(os.environ)
+
+
+@pytest.fixture(scope="session")
+def oldest_envoy() -> Path:
+    """The binary of the oldest Envoy that is supported."""
+    return envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS)
+
+
+@pytest.fixture(scope="session")
+def keybrake(stacks_folder: Path, artifacts: build.Artifacts, envoy: Path) -> Iterator[Keybrake]:
+    """One stack for the whole session, as shipped."""
+    kb = Keybrake.start(stacks_folder / "shared", artifacts, envoy=envoy)
+    yield kb
+    kb.stop()
+
+
+@pytest.fixture
+def fresh(
+    stacks_folder: Path, artifacts: build.Artifacts, envoy: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Keybrake]]:
+    """Makes stacks for one test; arguments as of `Keybrake.start`."""
+    started: list[Keybrake] = []
+
+    def start(**options: Any) -> Keybrake:
+        run_dir = stacks_folder / f"{request.node.name[:40].replace('/', '_')}-{len(started)}"
+        options.setdefault("envoy", envoy)
+        kb = Keybrake.start(run_dir, options.pop("artifacts", artifacts), **options)
+        started.append(kb)
+        return kb
+
+    yield start
+    for kb in started:
+        kb.stop()
