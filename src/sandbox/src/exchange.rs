@@ -119,7 +119,7 @@ pub async fn exchange(
             }
             (fault, opened) => {
                 let answer = run(&mut vendor, opened, fault.as_ref());
-                vendor.answered(received.number, &answer);
+                note(&mut vendor, received.number, &answer, fault.as_ref());
                 (Ok(answer), received.fault)
             }
         }
@@ -134,7 +134,9 @@ pub async fn exchange(
     };
     let twist = fault.as_ref().map_or(&Twist::None, |fault| &fault.twist);
     let mut response = write(&echo, &answer);
-    add_canned_headers(&mut response, fault.as_ref());
+    if answer.replay_of.is_none() {
+        add_canned_headers(&mut response, fault.as_ref());
+    }
     Ok(twisted(response, answer, twist, &ender).await)
 }
 
@@ -145,6 +147,14 @@ fn run(vendor: &mut Vendor, opened: Opened, fault: Option<&Fault>) -> Answer {
             let job: Job = *job;
             vendor.run(job, fault)
         }
+    }
+}
+
+/// Notes the answer in the log, unless the fault keeps it from the client.
+fn note(vendor: &mut Vendor, number: u64, answer: &Answer, fault: Option<&Fault>) {
+    match fault.map(|fault| &fault.twist) {
+        Some(Twist::Reset | Twist::Close | Twist::Hang) => {}
+        _ => vendor.answered(number, answer),
     }
 }
 
@@ -164,7 +174,7 @@ impl Slow {
         let answer = {
             let mut vendor = self.shop.vendor();
             let answer = run(&mut vendor, opened, fault.as_ref());
-            vendor.answered(self.number, &answer);
+            note(&mut vendor, self.number, &answer, fault.as_ref());
             answer
         };
         if self.when == When::After {

@@ -1,6 +1,11 @@
 //! Faults on demand, through the real binary over TLS.
 
-#![allow(missing_docs, clippy::arithmetic_side_effects)]
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -39,6 +44,9 @@ fn a_lost_answer_was_executed_or_not_as_asked() {
             executed,
             "{kind}"
         );
+        let log = sandbox.control("GET", "/requests", "").json();
+        let last = log["requests"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["status"], serde_json::Value::Null, "{kind}");
         let retry = sandbox.post("/v1/charges", kind, CHARGE);
         assert_eq!(
             (retry.status, retry.header("idempotent-replayed").is_some()),
