@@ -93,10 +93,10 @@ def render(around: Surroundings, changes: Changes) -> str:
         "vendor_host": _text(vendor.host),
         "vendor_address": _text(vendor.address),
         "vendor_port": vendor.port,
-        "vendor_ca": _text(vendor.ca or ""),
         "vendor_max_requests": around.workers * LISTENERS * egress["max_open_requests"],
         "sds_folder": _text(around.sds),
         "sds_stripe_credential": _text(around.sds / "stripe_credential.json"),
+        "sds_vendor_ca": _text(around.sds / "vendor_ca.json"),
         "sds_internal_key": _text(around.sds / "internal_key.json"),
         "ledger_socket": _text(around.ledger_socket),
     }

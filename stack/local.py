@@ -160,8 +160,8 @@ class Stack:
         # Asking makes them.
         for key in (self.admin_key, self.audit_key, self.internal_key):
             assert key
-        self.folder.write_sds("internal_key", self.internal_key)
-        self.folder.write_sds("stripe_credential", f"Bearer {self.vendor_secret}")
+        self.folder.write_secret("internal_key", self.internal_key)
+        self.folder.write_secret("stripe_credential", f"Bearer {self.vendor_secret}")
         self.socket = self.folder.socket(self.options.ledger_socket)
 
     def _start_all(self) -> None:
@@ -172,6 +172,8 @@ class Stack:
             self.say(f"sandbox vendor on {LOOPBACK}:{self.options.ports.sandbox} (TLS)")
         else:
             self.say(f"vendor: {self.vendor.host}:{self.vendor.port}")
+        if self.vendor.ca is not None:
+            self.folder.write_trusted("vendor_ca", self.vendor.ca)
         self.ledger = Ledger(self)
         self.ledger.start()
         self.say(f"ledger on {self.ledger_url}, commands on {self.socket}")

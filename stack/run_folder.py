@@ -88,10 +88,18 @@ class RunFolder:
         write_private(path, made + "\n")
         return made
 
-    def write_sds(self, name: str, value: str) -> None:
+    def write_secret(self, name: str, value: str) -> None:
         """Writes the secret `name` for Envoy, whole or not at all; a running Envoy takes it up at once."""
-        secret = {"@type": SECRET_TYPE, "name": name, "generic_secret": {"secret": {"inline_string": value}}}
-        write_private(self.sds / f"{name}.json", json.dumps({"resources": [secret]}))
+        self._write_sds(name, {"generic_secret": {"secret": {"inline_string": value}}})
+
+    def write_trusted(self, name: str, ca: Path) -> None:
+        """Writes which certificates Envoy trusts; it takes up a `ca` that is replaced later as well."""
+        watched = {"trusted_ca": {"filename": str(ca)}, "watched_directory": {"path": str(ca.parent)}}
+        self._write_sds(name, {"validation_context": watched})
+
+    def _write_sds(self, name: str, secret: dict[str, object]) -> None:
+        resource = {"@type": SECRET_TYPE, "name": name, **secret}
+        write_private(self.sds / f"{name}.json", json.dumps({"resources": [resource]}))
 
     def socket(self, asked: Optional[str] = None) -> Path:
         """The path of the ledger's command socket: as asked or in the run folder, else a short one in a private
