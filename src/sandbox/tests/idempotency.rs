@@ -196,14 +196,15 @@ fn a_killed_sandbox_remembers_what_it_executed() {
     sandbox.fault(r#"{"fault":{"kind":"reset_before_answer"}}"#);
     assert!(sandbox.post("/v1/charges", "lost", CHARGE).end.is_err());
     sandbox.kill();
-    // A kill may cut the last line short; that line never happened.
+    // A kill may cut the last line short; that line never happened, however long it is.
     let mut torn = std::fs::read(&state).unwrap();
     torn.extend_from_slice(br#"{"account":"","key":"torn","objects":["#);
+    torn.resize(torn.len() + 20_000, b' ');
     std::fs::write(&state, torn).unwrap();
 
-    for _ in 0..2 {
+    for start in 0..3 {
         let sandbox = Sandbox::start_in(Arc::clone(&folder), &more);
-        assert_eq!(sandbox.counts()["executed_minor"]["usd"], 2 * 999);
+        assert_eq!(sandbox.counts()["executed_minor"]["usd"], (2 + start) * 999);
         let again = sandbox.post("/v1/charges", "k", CHARGE);
         assert_eq!(
             (again.header("idempotent-replayed").as_deref(), &again.body),
@@ -214,9 +215,26 @@ fn a_killed_sandbox_remembers_what_it_executed() {
             (executions(&sandbox, "k"), executions(&sandbox, "lost")),
             ((1, 1), (1, 1))
         );
-        let events = sandbox.get("/v1/events?type=charge.succeeded");
-        assert_eq!(events["data"][0]["request"]["idempotency_key"], "lost");
-        assert_eq!(events["data"].as_array().unwrap().len(), 2);
+        let events = sandbox.get("/v1/events?type=charge.succeeded&limit=100");
+        let events = events["data"].as_array().unwrap();
+        assert_eq!(events.len(), 2 + usize::try_from(start).unwrap());
+        assert_eq!(
+            events[events.len() - 2]["request"]["idempotency_key"],
+            "lost"
+        );
+        assert_eq!(
+            sandbox
+                .post("/v1/charges", &format!("new-{start}"), CHARGE)
+                .status,
+            200
+        );
         sandbox.kill();
     }
+
+    let sandbox = Sandbox::start_in(Arc::clone(&folder), &more);
+    assert_eq!(sandbox.control("POST", "/reset", "").status, 200);
+    assert_ne!(sandbox.post("/v1/charges", "k", CHARGE).id(), first.id());
+    sandbox.kill();
+    let sandbox = Sandbox::start_in(Arc::clone(&folder), &more);
+    assert_eq!(sandbox.counts()["executed_minor"]["usd"], 999);
 }
