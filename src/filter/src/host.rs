@@ -67,12 +67,17 @@ pub(crate) fn reply(answer: &Answer) {
     let _ = hostcalls::send_http_response(status, headers, Some(&answer.body));
 }
 
-/// Opens the way to the router for the stream that is acted on: with these headers and no others, no trailers, and
-/// the mark that the router's guard asks for.
+/// Opens the way to the router for the stream that is acted on: with these headers and no others, and the
+/// mark that the router's guard asks for.
 pub(crate) fn pass_on(headers: Vec<(&str, &[u8])>) {
     let _ = hostcalls::set_map_bytes(MapType::HttpRequestHeaders, headers);
     let _ = hostcalls::set_property(vec!["keybrake_admitted"], Some(b"1"));
     let _ = hostcalls::resume_http_request();
+}
+
+/// Takes the trailers off the request of this callback's stream: nobody judges them, so nobody gets them.
+pub(crate) fn drop_trailers() {
+    let _ = hostcalls::set_map_bytes(MapType::HttpRequestTrailers, Vec::new());
 }
 
 /// A call-out of the context that is acted on, which must be the root. `Err`: Envoy did not take it, and no callback

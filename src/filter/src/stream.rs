@@ -150,6 +150,7 @@ impl HttpContext for Stream {
 
     /// With trailers the body callback never says that the stream is at its end.
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        host::drop_trailers();
         self.body_complete(usize::MAX);
         Action::Pause
     }

@@ -257,8 +257,16 @@ fn batch_reply<'a>(headers: &[(Vec<u8>, Vec<u8>)], body: &'a [u8]) -> BatchReply
     }
 }
 
-/// Headers that a request needs on its way through the router, besides those that the vendor may see.
-const ROUTED: [&str; 5] = [":method", ":path", ":authority", ":scheme", "x-request-id"];
+/// Headers that a request needs on its way through the router, besides those that the vendor may see. (Without
+/// `x-forwarded-proto`, which is Envoy's own, no route is found. The vendor's cluster takes it off.)
+const ROUTED: [&str; 6] = [
+    ":method",
+    ":path",
+    ":authority",
+    ":scheme",
+    "x-forwarded-proto",
+    "x-request-id",
+];
 
 fn resume_read(stream: StreamId, marks: &Marks, pass: &ReadPass) {
     if host::act_on(stream).is_err() {
