@@ -391,7 +391,7 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
             (Meant::Field(field), _) => (field, Wanted::Always),
         };
         let refuse = |message: String| no(RefusalCode::ParameterNotAllowed, Some(field), message);
-        if let Some(inner) = reading.fields.starting_with(&format!("{field}[")).next() {
+        if let Some(inner) = reading.fields.group(field).next() {
             return Err(no(
                 RefusalCode::RequestNotInspectable,
                 Some(field),
@@ -444,7 +444,7 @@ fn meant_field<'a>(endpoint: &'a Endpoint, name: &'a str) -> Meant<'a> {
         (CostRule::Fields { currency, .. }, "currency") => Meant::Field(currency),
         (CostRule::Object { .. }, "currency") => Meant::FromObject,
         (CostRule::Object { amount, .. }, "amount") => match amount {
-            ObjectAmount::Field(field) => Meant::Field(field),
+            ObjectAmount::Required(field) | ObjectAmount::Field(field) => Meant::Field(field),
             ObjectAmount::Fixed(_) => Meant::Nothing,
             ObjectAmount::Whole => Meant::Field(name),
         },

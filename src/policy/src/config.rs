@@ -342,3 +342,7 @@ impl std::error::Error for InvalidConfig {}
 fn wrong<T>(at: &str, allowed: &str) -> Made<T> {
     Err(InvalidConfig(format!("{at}: {allowed}")))
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -15,3 +15,6 @@ pub mod outcome;
 pub mod pack;
 pub mod read;
 pub mod refusal;
+
+#[cfg(test)]
+mod golden_tests;

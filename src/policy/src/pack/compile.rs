@@ -323,6 +323,7 @@ fn compile_endpoints(
             endpoint,
             class,
             cost,
+            refuse,
             answer,
         } = dto;
         let at = |part: &str| format!("endpoints[{position}].{part}");
@@ -365,6 +366,7 @@ fn compile_endpoints(
             operation,
             pattern,
             class,
+            refuse: field_names(&at("refuse"), refuse)?,
             answer,
         }));
     }
@@ -396,7 +398,9 @@ fn money_rule(class: Class, dto: CostDto, path: &str) -> Result<CostRule, &'stat
         (Some(object), amount, None, fixed) => Ok(CostRule::Object {
             object: object_at(object, path)?,
             amount: match (amount, fixed) {
+                (Some(field), None) if class == Class::Money => ObjectAmount::Required(field),
                 (Some(field), None) => ObjectAmount::Field(field),
+                (None, _) if class == Class::Money => return Err("for money an amount"),
                 (None, Some(fixed)) => ObjectAmount::Fixed(fixed),
                 (None, None) => ObjectAmount::Whole,
                 (Some(_), Some(_)) => return Err("amount or fixed_amount, not both"),

@@ -131,6 +131,8 @@ pub(super) struct EndpointDto {
     pub endpoint: String,
     pub class: Class,
     pub cost: Option<CostDto>,
+    #[serde(default)]
+    pub refuse: Vec<String>,
     pub answer: Option<String>,
 }
 

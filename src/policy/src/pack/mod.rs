@@ -140,6 +140,8 @@ pub struct Endpoint {
     pub class: Class,
     /// Where the request says what it costs.
     pub(crate) cost: CostRule,
+    /// Fields that it must not carry: they would move money past the rule for its cost.
+    pub(crate) refuse: Vec<String>,
     /// How its answer is read. `None`: a success moves no money and names no object but its `id`.
     pub(crate) answer: Option<Arc<AnswerRules>>,
 }
@@ -250,6 +252,8 @@ pub(crate) enum ObjectAt {
 /// How much of an object a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ObjectAmount {
+    /// This field, which must be there.
+    Required(String),
     /// This field; absent: the whole.
     Field(String),
     /// Always this much (a cancellation takes nothing).
@@ -362,3 +366,6 @@ impl fmt::Display for InvalidPack {
 }
 
 impl std::error::Error for InvalidPack {}
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,10 @@ pub(super) fn read(
         CostRule::Object { object, amount } => Ok(Cost::OfObject(OfObject {
             object: object_of(object, path, fields)?,
             amount: match amount {
+                ObjectAmount::Required(name) => Some(
+                    amount_of(pack, name, fields, encoding)?
+                        .ok_or_else(|| Unreadable::field(name, "is missing"))?,
+                ),
                 ObjectAmount::Field(name) => amount_of(pack, name, fields, encoding)?,
                 ObjectAmount::Fixed(fixed) => Some(*fixed),
                 ObjectAmount::Whole => None,

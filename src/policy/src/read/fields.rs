@@ -1,5 +1,7 @@
 //! Decoded request parameters, in one order whatever the encoding was, and the rules that hold for both encodings.
 
+use keybrake_contract::refusal::RefusalCode;
+
 use crate::pack::{BodyEncoding, IntegerBounds, ParameterRules};
 
 use super::secret;
@@ -40,6 +42,7 @@ pub enum Kind {
 /// Why parameters cannot be read in exactly one way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
+    pub code: RefusalCode,
     /// The field, if one is to blame and its name may be shown.
     pub param: Option<String>,
     pub message: String,
@@ -48,6 +51,7 @@ pub(crate) struct Unreadable {
 impl Unreadable {
     pub(crate) fn whole(message: impl Into<String>) -> Self {
         Self {
+            code: RefusalCode::RequestNotInspectable,
             param: None,
             message: message.into(),
         }
@@ -55,6 +59,7 @@ impl Unreadable {
 
     pub(crate) fn field(name: &str, message: impl Into<String>) -> Self {
         Self {
+            code: RefusalCode::RequestNotInspectable,
             param: showable(name),
             message: message.into(),
         }
@@ -131,17 +136,6 @@ impl Fields {
             .and_then(|position| self.sorted.get(position))
     }
 
-    /// The fields whose name starts so.
-    pub(crate) fn starting_with<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a Field> {
-        let from = self
-            .sorted
-            .partition_point(|field| field.name.as_str() < start);
-        self.sorted
-            .iter()
-            .skip(from)
-            .take_while(move |field| field.name.starts_with(start))
-    }
-
     /// All, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
         self.sorted.iter()
@@ -157,6 +151,29 @@ impl Fields {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
+    }
+
+    /// Turns away what an endpoint must not carry.
+    pub(crate) fn refuse(&self, names: &[String]) -> Result<(), Unreadable> {
+        let refused =
+            |name: &&String| self.get(name).is_some() || self.group(name).next().is_some();
+        match names.iter().find(refused) {
+            None => Ok(()),
+            Some(name) => Err(Unreadable {
+                code: RefusalCode::ParameterNotAllowed,
+                ..Unreadable::field(name, format!("{name} is never allowed at this endpoint"))
+            }),
+        }
+    }
+
+    /// The fields below this name: `name[…]`.
+    pub(crate) fn group(&self, name: &str) -> impl Iterator<Item = &Field> {
+        let start = format!("{name}[");
+        let from = self.sorted.partition_point(|field| field.name < start);
+        self.sorted
+            .iter()
+            .skip(from)
+            .take_while(move |field| field.name.starts_with(&start))
     }
 
     /// Holds the pack's rules for names that mean the same wherever they stand.

@@ -48,8 +48,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
 
 /// `a[]=1&a[x]=2`: some readers take `x` for a key, others drop it.
 fn refuse_mixed_array(fields: &Fields, array: &str, count: usize) -> Result<(), Unreadable> {
-    let below = format!("{array}[");
-    let members = fields.starting_with(&below).count();
+    let members = fields.group(array).count();
     if members == count {
         Ok(())
     } else {

@@ -1,1 +1,103 @@
+use proptest::prelude::*;
 
+use super::*;
+
+/// Percent-encodes all but letters and digits.
+fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+fn written(fields: &Fields) -> String {
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{}={}", encode(&field.name), encode(&field.value)))
+        .collect();
+    pairs.join("&")
+}
+
+#[test]
+fn alike_values_in_unlike_encodings_are_the_same_fields() {
+    let python = parse(b"a=b+c&list[0]=x&list[1]=y").unwrap();
+    for other in [
+        "a=b%20c&list[0]=x&list[1]=y",
+        "list[1]=y&a=b+c&list[0]=x",
+        "list[]=x&a=b+c&list[]=y",
+        "%6cist%5B%5D=x&a=b+c&list%5b%5d=y",
+    ] {
+        assert_eq!(parse(other.as_bytes()).unwrap(), python, "{other}");
+    }
+    assert_ne!(parse(b"a=b%2Bc&list[0]=x&list[1]=y").unwrap(), python);
+}
+
+#[test]
+fn time_is_bounded_on_names_that_share_their_beginning() {
+    let names: Vec<String> = (1..1_000)
+        .map(|length| format!("{}[]=1", "a".repeat(length)))
+        .collect();
+    assert!(parse(names.join("&").as_bytes()).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn what_is_accepted_reads_the_same_when_written_again(
+        text in "([a-c%+=&\\[\\]0-2 é;]|%5B|%5D|%20|%41|a\\[b\\]=|&a=){0,20}",
+    ) {
+        if let Ok(fields) = parse(text.as_bytes()) {
+            prop_assert_eq!(parse(written(&fields).as_bytes()), Ok(fields));
+        }
+    }
+
+    #[test]
+    fn well_formed_pairs_are_accepted_and_kept(
+        pairs in proptest::collection::btree_map("[a-z_]{1,8}", "\\PC{0,12}", 0..20),
+    ) {
+        let text: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let fields = parse(text.join("&").as_bytes()).unwrap();
+        let found: Vec<(&str, &str)> = fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
+        let expected: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_order_of_pairs_does_not_count(
+        pairs in proptest::collection::btree_map("[a-z]{1,3}(\\[[a-z]{1,3}\\])?", "[a-z]{0,3}", 0..12).prop_shuffle_pairs(),
+    ) {
+        let (one, other) = pairs;
+        prop_assert_eq!(parse(one.as_bytes()), parse(other.as_bytes()));
+    }
+}
+
+/// The pairs in order and in some other order.
+trait ShufflePairs {
+    fn prop_shuffle_pairs(self) -> BoxedStrategy<(String, String)>;
+}
+
+impl<S> ShufflePairs for S
+where
+    S: Strategy<Value = std::collections::BTreeMap<String, String>> + 'static,
+{
+    fn prop_shuffle_pairs(self) -> BoxedStrategy<(String, String)> {
+        self.prop_map(|pairs| {
+            pairs
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+        })
+        .prop_flat_map(|pairs| (Just(pairs.clone()), Just(pairs).prop_shuffle()))
+        .prop_map(|(one, other)| (one.join("&"), other.join("&")))
+        .boxed()
+    }
+}

@@ -90,10 +90,13 @@ pub fn read(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<Reading, Box<
             ));
         }
     }
-    let (fields, cost) =
-        parameters(&vendor.pack, &head, raw.body).map_err(|Unreadable { param, message }| {
-            head.turn(RefusalCode::RequestNotInspectable, param, message)
-        })?;
+    let (fields, cost) = parameters(&vendor.pack, &head, raw.body).map_err(
+        |Unreadable {
+             code,
+             param,
+             message,
+         }| head.turn(code, param, message),
+    )?;
     head.known.facts.params = cost::audited(&vendor.pack, &fields);
     Ok(Reading {
         vendor: head.vendor,
@@ -141,6 +144,7 @@ fn parameters(
         return Err(Unreadable::whole("a vault key stands where none belongs"));
     }
     fields.check(&pack.parameters, encoding)?;
+    fields.refuse(&endpoint.refuse)?;
     let cost = cost::read(
         pack,
         &endpoint.cost,

@@ -1,0 +1,251 @@
+use super::*;
+
+fn stripe_text() -> &'static str {
+    builtin("stripe").unwrap()
+}
+
+fn stripe() -> Pack {
+    Pack::parse(stripe_text()).unwrap()
+}
+
+/// The built-in pack with one text exchanged for another.
+fn changed(from: &str, to: &str) -> Result<Pack, InvalidPack> {
+    assert!(stripe_text().contains(from), "{from}");
+    Pack::parse(&stripe_text().replacen(from, to, 1))
+}
+
+#[test]
+fn every_built_in_pack_is_valid_and_named_after_its_vendor() {
+    for name in builtin_names() {
+        assert_eq!(Pack::parse(builtin(name).unwrap()).unwrap().vendor(), name);
+    }
+    assert!(builtin("nobody").is_none());
+}
+
+#[test]
+fn every_operation_can_be_granted_by_name_and_by_its_pattern() {
+    let pack = stripe();
+    assert!(pack.operation_names().count() > 100);
+    for endpoint in pack.endpoints() {
+        let path = endpoint.pattern.to_string().replace(['{', '}'], "");
+        let (method, path) = path.split_once(' ').unwrap();
+        assert_eq!(
+            pack.endpoint(method, path).unwrap().operation,
+            endpoint.operation
+        );
+        let by_name = AllowedEndpoint::Operation(endpoint.operation.clone());
+        let by_pattern = AllowedEndpoint::Pattern(endpoint.pattern.clone());
+        assert!(pack.covers(&by_name) && pack.covers(&by_pattern));
+    }
+}
+
+#[test]
+fn the_most_specific_template_wins_and_what_is_not_listed_is_unknown() {
+    let pack = stripe();
+    let cases = [
+        ("GET", "/v1/charges/search", Some("charges.search")),
+        ("GET", "/v1/charges/searches", Some("charges.retrieve")),
+        ("GET", "/v1/charges", Some("charges.list")),
+        ("POST", "/v1/charges", Some("charges.create")),
+        ("DELETE", "/v1/charges", None),
+        ("GET", "/v1/charges/", None),
+        ("GET", "/v1/charges/a/b/c/d/e/f/g", None),
+        ("GET", "v1/charges", None),
+        ("GET", "", None),
+        ("GET", "/v1/{charge}", None),
+    ];
+    for (method, path, expected) in cases {
+        let found = pack
+            .endpoint(method, path)
+            .map(|endpoint| endpoint.operation.as_str());
+        assert_eq!(found, expected, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_line_of_a_grant_must_mean_something() {
+    let pack = stripe();
+    let cases = [
+        ("charges.create", true),
+        ("charges.creates", false),
+        ("POST /v1/charges", true),
+        ("POST /v1/charges/{any}/capture", true),
+        ("POST /v1/charges/ch_1/capture", true),
+        ("GET /v1/{any}", true),
+        ("GET /v1/{any}/{id}", true),
+        ("PUT /v1/charges", false),
+        ("POST /v1/chargess", false),
+        ("POST /charges", false),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(
+            pack.covers(&AllowedEndpoint::parse(line).unwrap()),
+            expected,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn stripes_idempotency_is_a_day_less_an_hour() {
+    let pack = stripe();
+    let expected = PackIdempotency {
+        header: "idempotency-key".to_owned(),
+        window_ms: Some(24 * 3_600_000),
+        margin_ms: 3_600_000,
+        max_key_length: 255,
+        default_rule: DefaultRule::Required,
+    };
+    assert_eq!(*pack.idempotency(), expected);
+    assert_eq!(pack.hosts(), ["api.stripe.com"]);
+}
+
+#[test]
+fn money_is_never_moved_by_an_endpoint_that_says_nothing_of_it() {
+    for endpoint in stripe().endpoints() {
+        let costs = !matches!(endpoint.cost, CostRule::Nothing);
+        let free = matches!(endpoint.class, Class::Read | Class::Free);
+        assert_ne!(costs, free, "{}", endpoint.operation);
+        let money = matches!(endpoint.class, Class::Money | Class::MoneyOptional);
+        assert_eq!(endpoint.answer.is_some(), money, "{}", endpoint.operation);
+    }
+}
+
+#[test]
+fn mistakes_say_where_they_are_and_what_is_allowed() {
+    let cases = [
+        (
+            r#""vendor": "stripe""#,
+            r#""vendor": "Stripe""#,
+            "vendor: 1 to 64",
+        ),
+        (
+            r#""vendor": "stripe""#,
+            r#""vendr": "stripe""#,
+            "unknown field `vendr`",
+        ),
+        (
+            r#""vendor": "stripe""#,
+            r#""vendor": "stripe", "vendor": "b""#,
+            "duplicate field `vendor`",
+        ),
+        (r#"["api.stripe.com"]"#, "[]", "hosts: at least one"),
+        (
+            r#"["api.stripe.com"]"#,
+            r#"["API.stripe.com:443"]"#,
+            "hosts[0]: a host name",
+        ),
+        (
+            r#""bearer","#,
+            r#""header","#,
+            "unknown variant `header`, expected one of",
+        ),
+        (
+            r#""max_key_length": 255"#,
+            r#""max_key_length": 256"#,
+            "max_key_length: 1 to 255",
+        ),
+        (
+            r#""margin_ms": 3600000"#,
+            r#""margin_ms": 86400000"#,
+            "margin_ms: less than window_ms",
+        ),
+        (
+            r#""header": "idempotency-key""#,
+            r#""header": "Idempotency-Key""#,
+            "not a header name in lower case",
+        ),
+        (
+            r#""forward_headers": ["#,
+            r#""forward_headers": ["authorization", "#,
+            "must never be forwarded",
+        ),
+        (
+            r#""forward_headers": ["#,
+            r#""forward_headers": ["x-envoy-a", "#,
+            "must never be forwarded",
+        ),
+        (r#""v1": "form""#, r#""v1": "xml""#, "unknown variant `xml`"),
+        (
+            r#""segment_extra": "_""#,
+            r#""segment_extra": "_%""#,
+            "path.segment_extra: none but",
+        ),
+        (
+            r#""status": "422""#,
+            r#""status": "222""#,
+            "outcomes[3].status",
+        ),
+        (
+            r#""outcome": "declined_final""#,
+            r#""outcome": "fine""#,
+            "unknown variant `fine`",
+        ),
+        (
+            r#""idempotency_error": "idempotency_error""#,
+            r#""no_code": "x""#,
+            "refusal.types.no_code: a refusal code",
+        ),
+        (
+            r#""mark": "/error""#,
+            r#""mark": "error""#,
+            "refusal.mark: a JSON pointer",
+        ),
+        (
+            r#""operation": "charges.create""#,
+            r#""operation": "Charges""#,
+            "endpoints[0].operation",
+        ),
+        (
+            r#""operation": "charges.list""#,
+            r#""operation": "charges.create""#,
+            "charges.create stands twice",
+        ),
+        (
+            "POST /v1/charges\"",
+            "post /v1/charges\"",
+            "endpoints[0].endpoint: must begin with an upper-case method",
+        ),
+        (
+            "GET /v1/charges\"",
+            "POST /v1/charges\"",
+            "endpoints[1].class: read for GET",
+        ),
+        (
+            "GET /v1/charges/search",
+            "GET /v1/charges",
+            "endpoints[2].endpoint: matches the same paths as endpoints[1]",
+        ),
+        (
+            r#""class": "money""#,
+            r#""class": "free""#,
+            "endpoints[0].cost: only for money",
+        ),
+        (
+            r#""class": "money", "cost": {"amount": "amount", "currency": "currency"}"#,
+            r#""class": "money""#,
+            "wanted for money",
+        ),
+        (
+            r#""answer": "charge""#,
+            r#""answer": "charges""#,
+            "endpoints[0].answer: charges is not one of",
+        ),
+        (
+            r#"["{charge}"]"#,
+            r#"["{id}"]"#,
+            "the path has no such {name}",
+        ),
+        (
+            r#""max_digits": 8"#,
+            r#""max_digits": 19"#,
+            "max_digits: 1 to 18",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let message = changed(from, to).unwrap_err().to_string();
+        assert!(message.contains(expected), "{to}: {message}");
+    }
+    let message = Pack::parse("{").unwrap_err().to_string();
+    assert!(message.contains("line 1"), "{message}");
+}
