@@ -5,6 +5,7 @@
 
 mod builtin;
 mod compile;
+mod compile_endpoints;
 mod dto;
 mod index;
 

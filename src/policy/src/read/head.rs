@@ -12,10 +12,11 @@ use crate::config::{PluginConfig, Vendor};
 use crate::pack::{BodyEncoding, Class, Endpoint};
 
 use super::credential::{self, NoKey};
+use super::framing::{check_framing, judge_length, judge_type};
+use super::headers::{Headers, NotText};
+use super::vendor::{find_vendor, is_tunnel};
 use super::{RawRequest, Turned, TurnedKey, path, secret};
 
-/// Most bytes in all headers together.
-const MAX_HEADER_BYTES: usize = 60 * 1024;
 /// Most characters in the caller's run id.
 const MAX_RUN_ID: usize = 256;
 /// Headers that change the method behind our back, in some frameworks.
@@ -76,7 +77,7 @@ impl Head<'_> {
     }
 }
 
-type Judged<T> = Result<T, Box<Turned>>;
+pub(super) type Judged<T> = Result<T, Box<Turned>>;
 
 pub(super) fn judge<'a>(config: &PluginConfig, raw: &RawRequest<'a>) -> Judged<Head<'a>> {
     let headers = Headers(raw.headers);
@@ -114,96 +115,6 @@ pub(super) fn judge<'a>(config: &PluginConfig, raw: &RawRequest<'a>) -> Judged<H
     }
     head.forward_headers = judge_forward(&head, vendor, headers)?;
     Ok(head)
-}
-
-/// Whether any header has bytes that are not UTF-8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NotText {
-    Found,
-    None,
-}
-
-/// The headers, looked up by lower-case name. There are few, so a walk beats an index.
-#[derive(Clone, Copy)]
-struct Headers<'a>(&'a [(Vec<u8>, Vec<u8>)]);
-
-impl<'a> Headers<'a> {
-    fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0
-            .iter()
-            .filter(move |(have, _)| have == name.as_bytes())
-            .map(|(_, value)| value.as_slice())
-    }
-
-    fn first(self, name: &str) -> Option<&'a [u8]> {
-        self.all(name).next()
-    }
-
-    fn all_text(self) -> NotText {
-        let fine = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-        if self.0.iter().all(|(name, value)| fine(name) && fine(value)) {
-            NotText::None
-        } else {
-            NotText::Found
-        }
-    }
-}
-
-/// By path prefix, else by host, else by listener.
-fn find_vendor<'c, 'a>(
-    config: &'c PluginConfig,
-    headers: Headers<'a>,
-) -> Judged<(usize, &'c Vendor, &'a [u8])> {
-    let target = headers.first(":path").unwrap_or_default();
-    let host = headers.first(":authority").and_then(host_name);
-    let by_prefix = config
-        .vendors
-        .iter()
-        .enumerate()
-        .find_map(|(position, vendor)| {
-            let rest = target.strip_prefix(vendor.prefix.as_ref()?.as_bytes())?;
-            rest.starts_with(b"/").then_some((position, vendor, rest))
-        });
-    let by_host = host.as_ref().and_then(|host| {
-        let mut vendors = config.vendors.iter().enumerate();
-        vendors.find(|(_, vendor)| vendor.hosts.iter().any(|have| have == host))
-    });
-    match (by_prefix, by_host) {
-        // A path for one vendor and a host of another.
-        (Some((position, _, _)), Some((other, _))) if position != other => {
-            Err(Box::new(no_vendor()))
-        }
-        (Some(found), _) => Ok(found),
-        (None, Some((position, vendor))) => Ok((position, vendor, target)),
-        (None, None) => config
-            .vendors
-            .iter()
-            .enumerate()
-            .find(|(_, vendor)| vendor.hosts.iter().any(|have| have == "*"))
-            .map(|(position, vendor)| (position, vendor, target))
-            .ok_or_else(|| {
-                Box::new(if is_tunnel(headers) {
-                    tunnel()
-                } else {
-                    no_vendor()
-                })
-            }),
-    }
-}
-
-/// `API.stripe.com:443` → `api.stripe.com`; `None` when it is not a plain host.
-fn host_name(authority: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
-    let host = match text.split_once(':') {
-        None => text,
-        Some((host, port))
-            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            host.to_owned()
-        }
-        Some(_) => return None,
-    };
-    crate::pack::is_host(&host).then_some(host)
 }
 
 fn find_key(vendor: &Vendor, headers: Headers<'_>) -> Result<Digest, NoKey> {
@@ -279,69 +190,6 @@ fn printable(value: &[u8], most: usize) -> Option<String> {
         && value.iter().all(|byte| matches!(byte, b' '..=b'~'))
         && !secret::holds_vault_key(value);
     fine.then(|| String::from_utf8_lossy(value).into_owned())
-}
-
-/// Sizes, hop-by-hop headers and a second host.
-fn check_framing(head: &Head<'_>, headers: Headers<'_>) -> Judged<()> {
-    let bytes: usize = headers
-        .0
-        .iter()
-        .map(|(name, value)| name.len().saturating_add(value.len()))
-        .fold(0, usize::saturating_add);
-    if bytes > MAX_HEADER_BYTES {
-        return Err(inspect(
-            head,
-            None,
-            "the headers are longer than 60 KiB together",
-        ));
-    }
-    for pseudo in [":method", ":path", ":authority"] {
-        if headers.all(pseudo).count() != 1 {
-            return Err(inspect(
-                head,
-                None,
-                format!("{pseudo} must stand exactly once"),
-            ));
-        }
-    }
-    let authority = headers.first(":authority").unwrap_or_default();
-    if headers
-        .all("host")
-        .any(|host| !host.eq_ignore_ascii_case(authority))
-    {
-        return Err(inspect(
-            head,
-            Some("host"),
-            "names another host than :authority",
-        ));
-    }
-    for value in headers
-        .all("connection")
-        .chain(headers.all("proxy-connection"))
-    {
-        let odd = value
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .any(|token| {
-                !["", "keep-alive", "close", "upgrade", "te"]
-                    .iter()
-                    .any(|fine| token.eq_ignore_ascii_case(fine.as_bytes()))
-            });
-        if odd {
-            return Err(inspect(
-                head,
-                Some("connection"),
-                "names a header of the request",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn is_tunnel(headers: Headers<'_>) -> bool {
-    headers.first(":method") == Some(b"CONNECT")
-        || headers.first("upgrade").is_some()
-        || headers.first(":protocol").is_some()
 }
 
 fn judge_method(head: &Head<'_>, headers: Headers<'_>) -> Judged<()> {
@@ -433,91 +281,6 @@ fn judge_account(head: &Head<'_>, vendor: &Vendor, headers: Headers<'_>) -> Judg
     Ok(found)
 }
 
-fn judge_length(head: &Head<'_>, config: &PluginConfig, headers: Headers<'_>) -> Judged<Announced> {
-    let chunked = one_value(head, headers, "transfer-encoding")?;
-    let length = one_value(head, headers, "content-length")?;
-    match (chunked, length) {
-        (None, None) => Ok(Announced::Nothing),
-        (Some(value), None) if value.eq_ignore_ascii_case(b"chunked") => {
-            Ok(Announced::UnknownLength)
-        }
-        (Some(_), _) => Err(inspect(
-            head,
-            Some("transfer-encoding"),
-            "only chunked, without content-length",
-        )),
-        (None, Some(value)) => {
-            let length = std::str::from_utf8(value)
-                .ok()
-                .filter(|text| text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| inspect(head, Some("content-length"), "is not a number"))?;
-            if length > u64::from(config.max_request_bytes) {
-                return Err(too_large(head, config));
-            }
-            Ok(Announced::Length(length))
-        }
-    }
-}
-
-pub(super) fn too_large(head: &Head<'_>, config: &PluginConfig) -> Box<Turned> {
-    let message = format!("the body is longer than {} bytes", config.max_request_bytes);
-    head.turn(RefusalCode::RequestTooLarge, None, message)
-}
-
-/// The type of a write's body. Reads have no body, so their type says nothing.
-fn judge_type(head: &Head<'_>, headers: Headers<'_>) -> Judged<ContentType> {
-    let refuse = |name: &str, message: &str| {
-        head.turn(
-            RefusalCode::EncodingNotAccepted,
-            Some(name.to_owned()),
-            message,
-        )
-    };
-    if headers.first("content-encoding").is_some() {
-        return Err(refuse(
-            "content-encoding",
-            "the body must not be compressed or encoded",
-        ));
-    }
-    if head.known.facts.method == "GET" {
-        return Ok(ContentType::Absent);
-    }
-    let mut values = headers.all("content-type");
-    let Some(value) = values.next() else {
-        return Ok(ContentType::Absent);
-    };
-    let wanted = match head.encoding {
-        BodyEncoding::Form => "application/x-www-form-urlencoded",
-        BodyEncoding::Json => "application/json",
-    };
-    if values.next().is_none() && is_type(value, wanted) {
-        Ok(ContentType::Accepted)
-    } else {
-        Err(refuse(
-            "content-type",
-            &format!("only {wanted} in UTF-8 is accepted here"),
-        ))
-    }
-}
-
-/// The type, alone or with `charset=utf-8`.
-fn is_type(value: &[u8], wanted: &str) -> bool {
-    let (essence, parameter) = match value.iter().position(|byte| *byte == b';') {
-        None => (value, None),
-        Some(at) => (
-            value.get(..at).unwrap_or_default(),
-            value.get(at.saturating_add(1)..),
-        ),
-    };
-    essence.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
-        && parameter.is_none_or(|parameter| {
-            let parameter = parameter.trim_ascii();
-            parameter.eq_ignore_ascii_case(b"charset=utf-8")
-                || parameter.eq_ignore_ascii_case(b"charset=\"utf-8\"")
-        })
-}
-
 /// The caller's headers that the pack lets through, each at most once.
 fn judge_forward(
     head: &Head<'_>,
@@ -540,7 +303,11 @@ fn judge_forward(
     Ok(kept)
 }
 
-fn one_value<'a>(head: &Head<'_>, headers: Headers<'a>, name: &str) -> Judged<Option<&'a [u8]>> {
+pub(super) fn one_value<'a>(
+    head: &Head<'_>,
+    headers: Headers<'a>,
+    name: &str,
+) -> Judged<Option<&'a [u8]>> {
     let mut values = headers.all(name);
     let value = values.next();
     if values.next().is_some() {
@@ -549,7 +316,11 @@ fn one_value<'a>(head: &Head<'_>, headers: Headers<'a>, name: &str) -> Judged<Op
     Ok(value)
 }
 
-fn inspect(head: &Head<'_>, param: Option<&str>, message: impl Into<String>) -> Box<Turned> {
+pub(super) fn inspect(
+    head: &Head<'_>,
+    param: Option<&str>,
+    message: impl Into<String>,
+) -> Box<Turned> {
     head.turn(
         RefusalCode::RequestNotInspectable,
         param.map(str::to_owned),
@@ -600,25 +371,5 @@ fn no_key(vendor: usize, none: NoKey) -> Turned {
     Turned {
         counted,
         ..turned(vendor, None, RefusalCode::VaultKeyInvalid, None, message)
-    }
-}
-
-fn no_vendor() -> Turned {
-    Turned {
-        code: RefusalCode::HostNotAllowed,
-        param: None,
-        message: "no configured vendor has this host or path".to_owned(),
-        vendor: None,
-        known: None,
-        counted: CountedReason::HostNotAllowed,
-    }
-}
-
-/// CONNECT has no path and its host is the far end: it belongs to no vendor.
-fn tunnel() -> Turned {
-    Turned {
-        code: RefusalCode::EndpointNotAllowed,
-        message: "tunnels and upgrades are not allowed".to_owned(),
-        ..no_vendor()
     }
 }

@@ -17,12 +17,15 @@ mod cost;
 mod credential;
 mod fields;
 mod form;
+mod framing;
 mod head;
+mod headers;
 mod json;
 mod path;
 pub(crate) mod secret;
 #[cfg(test)]
 pub(crate) mod tests;
+mod vendor;
 
 pub(crate) use fields::{Unreadable, plain_integer};
 use head::{Announced, ContentType};
@@ -72,7 +75,7 @@ pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
 pub fn read(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<Reading, Box<Turned>> {
     let mut head = head::judge(config, raw)?;
     if u32::try_from(raw.body.len()).map_or(true, |length| length > config.max_request_bytes) {
-        return Err(head::too_large(&head, config));
+        return Err(framing::too_large(&head, config));
     }
     let Some(vendor) = config.vendors.get(head.vendor) else {
         return Err(head.turn(RefusalCode::HostNotAllowed, None, "no such vendor"));

@@ -1,6 +1,8 @@
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 
+use serde_json::json;
+
 use super::*;
 use crate::read::tests::stripe;
 

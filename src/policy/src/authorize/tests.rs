@@ -5,6 +5,9 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::wire::OfObject;
 use proptest::prelude::*;
 
+use keybrake_contract::grant::{AllowedEndpoint, Constraint, IdempotencyRule};
+use keybrake_contract::money::Currency;
+
 use super::*;
 use crate::read::tests::{Draft, KEY, stripe};
 
