@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests of this crate share.
+
+pub mod fake_host;

@@ -61,12 +61,14 @@ impl Worker {
 
     /// Ends a stream's callback: answers that stream if that is due, and wakes the root if it has something to send.
     pub(crate) fn after_stream(&self, stream: StreamId) {
-        let (replies, could_send) = {
+        let (replies, root_has_work) = {
             let mut gate = self.gate.borrow_mut();
             let replies = gate.take_replies_to(stream);
-            (replies, gate.could_send(clock::now()))
+            // Without a tick nobody else would look after what is left to count.
+            let unseen = self.tick_period_ms.get() == 0 && gate.tick_period_ms() != 0;
+            (replies, unseen || gate.could_send(clock::now()))
         };
-        if could_send && !self.woken.replace(true) {
+        if root_has_work && !self.woken.replace(true) {
             self.wake_root();
         }
         for (marks, answer) in replies {
