@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stack.calls import NoAnswer, call
 from stack.child import Child
+from stack.errors import StackError
 from stack.ports import LOOPBACK
 from stack.run_folder import write_private
 
@@ -39,6 +40,7 @@ class Ledger:
             settings["KEYBRAKE_VENDOR"] = stack.vendor.name
             settings["STRIPE_UPSTREAM"] = f"{scheme}://{stack.vendor.host}:{stack.vendor.port}"
         self.url = stack.ledger_url
+        self._last_word = "nothing"
         self.child = Child(
             "ledger",
             [stack.artifacts.ledger, "serve"],
@@ -51,7 +53,10 @@ class Ledger:
         """Starts and waits until it is ready. Raises `StackError`."""
         self.child.start()
         self.child.ready_line(START_DEADLINE_S)
-        self.child.until(self._says_ready, START_DEADLINE_S, "GET /readyz")
+        try:
+            self.child.until(self._says_ready, START_DEADLINE_S, "GET /readyz")
+        except StackError as error:
+            raise StackError(f"{error.line}; it says {self._last_word}", error.log_tail) from error
 
     def restart(self) -> None:
         """Ends it as `make down` does and starts it again."""
@@ -68,9 +73,12 @@ class Ledger:
 
     def _says_ready(self) -> bool:
         try:
-            return call("GET", f"{self.url}/readyz", timeout_s=2).status == 200
-        except NoAnswer:
+            answer = call("GET", f"{self.url}/readyz", timeout_s=2)
+        except NoAnswer as error:
+            self._last_word = str(error)
             return False
+        self._last_word = answer.body[:300].decode(errors="replace")
+        return answer.status == 200
 
 
 class Sandbox:

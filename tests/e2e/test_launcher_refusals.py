@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from launcher import ROOT, Launcher, one_clear_line
+
 from stack import Ports, StackError, Vendor, envoy_binary
 from stack.ports import LOOPBACK, VARIABLES
 

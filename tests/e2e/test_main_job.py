@@ -1,0 +1,127 @@
+"""`make run`: the main job once, in order, and what is left when it ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from harness import Keybrake
+from launcher import Launcher, end, gone, one_clear_line, wait_for_line
+
+from stack import build, demo
+from stack.calls import call
+from stack.child import Child
+
+STEPS = [
+    "✓ key issued: vk_",
+    "✓ charge 200: ch_",
+    "✓ same idempotency key again 200: ch_",
+    "✓ refund 403: endpoint_not_allowed",
+    "✓ charge of $9.00 402: spend_cap_exceeded",
+    "✓ audit: 1 charge with 1 replay, 2 refusals",
+]
+
+pytestmark = pytest.mark.usefixtures("artifacts", "envoy")
+
+
+def steps_of(out: str) -> list[str]:
+    """The lines of the demo's steps."""
+    return [line.strip() for line in out.splitlines() if line.strip().startswith("✓")]
+
+
+def test_the_demo_runs_in_order_and_leaves_nothing(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "run")
+    ended = launcher.run("run", "--once")
+    assert ended.code == 0, ended
+    said = steps_of(ended.out)
+    assert [line[: len(step)] for line, step in zip(said, STEPS)] == STEPS
+    assert len(said) == len(STEPS)
+    assert "\x1b[" not in ended.out + ended.err, "colours belong on a terminal"
+    assert "keybrake_filter.wasm" in ended.out
+    assert launcher.leaves_nothing()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_stays_without_a_terminal_until_a_signal_ends_it(tmp_path: Path, sent: int) -> None:
+    launcher = Launcher(tmp_path / "run")
+    with launcher.begin("run") as running:
+        lines = wait_for_line(running, "$KEYBRAKE_URL/audit")
+        assert f"  source {tmp_path}/run/env" in lines
+        assert call("GET", f"http://127.0.0.1:{launcher.ports.envoy}/readyz").status == 200
+        ended = end(running, sent)
+    assert ended.code == 0, ended
+    assert launcher.leaves_nothing()
+
+
+def test_run_ends_when_a_part_ends_by_itself(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "run")
+    with launcher.begin("run") as running:
+        wait_for_line(running, "$KEYBRAKE_URL/audit")
+        (pid_file,) = (tmp_path / "run/pids").glob("ledger.json")
+        ledger = Child.found("ledger", pid_file, tmp_path / "log")
+        assert ledger is not None
+        ledger.kill(signal.SIGKILL)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "keybrake: ledger ended by itself" in err
+    gone(launcher)
+
+
+def test_a_step_that_does_not_hold_fails_the_demo(keybrake: Keybrake) -> None:
+    """The demo's checks are real: with a vendor that answers something else they fail."""
+    job = demo.Demo(keybrake.stack, lambda _: None)
+    keybrake.fault({"kind": "status", "status": 429, "code": "rate_limit"}, idempotency_key=job.idempotency_key)
+    job.issue()
+    with pytest.raises(demo.StepFailed, match="charge: 200 expected, 429"):
+        job.charge()
+
+
+def test_the_demo_notices_a_second_request_at_the_vendor(keybrake: Keybrake) -> None:
+    """What a gate that forwards a replay would look like."""
+    job = demo.Demo(keybrake.stack, lambda _: None)
+    job.issue()
+    charge_id = job.charge()
+    keybrake.past_the_gate("POST", "/v1/charges", {"amount": "1"}, idempotency_key=job.idempotency_key)
+    with pytest.raises(demo.StepFailed, match="the vendor has seen"):
+        job.repeat(charge_id)
+
+
+def test_up_status_env_down(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "run")
+    assert launcher.run("status").code == 3
+    up = launcher.run("up")
+    assert up.code == 0, up
+    status = launcher.run("status")
+    assert status.code == 0
+    assert [line.split()[1] for line in status.out.splitlines()] == ["envoy", "ledger", "sandbox"]
+    env = launcher.run("env").out.splitlines()
+    assert [line.split("=")[0] for line in env] == [
+        "export KEYBRAKE_ADMIN_KEY",
+        "export KEYBRAKE_AUDIT_KEY",
+        "export KEYBRAKE_URL",
+    ]
+    assert env[2] == f"export KEYBRAKE_URL=http://127.0.0.1:{launcher.ports.envoy}"
+    again = one_clear_line(launcher.run("up"))
+    assert "is running already" in again
+    assert "ledger (pid " in again
+    assert launcher.run("status").out == status.out, "a refused start touches nothing"
+    down = launcher.run("down")
+    assert down.code == 0, down
+    ended = [line.split()[1] for line in down.out.splitlines() if line.endswith(" ended")]
+    assert ended == ["envoy", "ledger", "sandbox"]
+    assert launcher.leaves_nothing()
+    assert launcher.run("down").out == "keybrake: nothing was running\n"
+
+
+def test_a_stack_comes_back_with_its_keys_and_its_money(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "run")
+    assert launcher.run("run", "--once").code == 0
+    env = (tmp_path / "run/env").read_text()
+    assert launcher.run("up").code == 0
+    assert (tmp_path / "run/env").read_text() == env
+    audit_key = (tmp_path / "run/keys/audit").read_text().strip()
+    seen = call("GET", f"http://127.0.0.1:{launcher.ports.envoy}/audit", bearer=audit_key).json()
+    assert len(seen["entries"]) == 3
+    assert launcher.run("down").code == 0
+    assert build.artifacts().missing() == []
