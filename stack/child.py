@@ -14,9 +14,10 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import IO, Any, Callable, Optional
 
 from stack.errors import StackError
+from stack.interruption import signals_held
 from stack.polling import INTERVAL_S, Found, eventually
 
 LOG_TAIL_LINES = 12
@@ -68,22 +69,25 @@ class Child:
     def start(self) -> None:
         """Starts the program in a session of its own, so that a Ctrl-C reaches the launcher alone."""
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with open(self.log_file, "ab") as log:
-            try:
-                self._popen = subprocess.Popen(
-                    self.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    start_new_session=True,
-                    umask=0o077,
-                )
-            except OSError as error:
-                raise StackError(f"{self.name} cannot be started: {self.argv[0]}: {error.strerror}") from error
-        self.pid = self._popen.pid
-        self._began = began_at(self.pid)
-        self.pid_file.write_text(json.dumps({"pid": self.pid, "began": self._began, "note": self.note}))
+        with open(self.log_file, "ab") as log, signals_held():
+            self._popen = self._spawn(log)
+            self.pid = self._popen.pid
+            self._began = began_at(self.pid)
+            self.pid_file.write_text(json.dumps({"pid": self.pid, "began": self._began, "note": self.note}))
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+                umask=0o077,
+            )
+        except OSError as error:
+            raise StackError(f"{self.name} cannot be started: {self.argv[0]}: {error.strerror}") from error
 
     def alive(self) -> bool:
         """Whether it runs (a zombie does not)."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType
-from typing import Callable, Optional
+from typing import Callable
 
 from stack import demo
 from stack.errors import StackError
+from stack.interruption import Interrupted, signals_raise
 from stack.local import Options, Stack, down, run_dir, running_children
 from stack.run_folder import RunFolder
 
@@ -48,10 +46,6 @@ class Paint:
     def faint(self, text: str) -> str:
         """Beside the point."""
         return f"\x1b[2m{text}\x1b[0m" if self._on else text
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM came."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,7 +92,7 @@ def _say(line: str) -> None:
 def _run(asked: argparse.Namespace) -> int:
     stack = Stack(Options.from_environment(os.environ), _say)
     paint = Paint(sys.stdout.isatty())
-    with SignalsRaise():
+    with signals_raise():
         stack.start()
         try:
             if not _demo(stack, paint):
@@ -148,7 +142,7 @@ def _stay(stack: Stack) -> None:
 def _end(stack: Stack) -> None:
     """Drains and ends; a second Ctrl-C skips the wait."""
     try:
-        with SignalsRaise():
+        with signals_raise():
             _say("ending: no new requests; waiting for those that are open")
             stack.stop()
     except Interrupted:
@@ -158,7 +152,7 @@ def _end(stack: Stack) -> None:
 
 def _up(_: argparse.Namespace) -> int:
     stack = Stack(Options.from_environment(os.environ), _say)
-    with SignalsRaise():
+    with signals_raise():
         stack.start()
     _say(f"up; `source {stack.folder.path / 'env'}` for the keys, `make down` ends it")
     return 0
@@ -186,22 +180,3 @@ def _env(_: argparse.Namespace) -> int:
         raise StackError(f"{path} is not there: `make up` or `make run` writes it")
     sys.stdout.write(path.read_text())
     return 0
-
-
-class SignalsRaise:
-    """While this is entered, SIGINT and SIGTERM raise `Interrupted` in the main thread, and SIGHUP as well: a closed
-    terminal must not leave a stack behind."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> None:
-        assert threading.current_thread() is threading.main_thread()
-        self._before = [signal.signal(sent, self._raise) for sent in self.SIGNALS]
-
-    def __exit__(self, *_: object) -> None:
-        for sent, before in zip(self.SIGNALS, self._before):
-            signal.signal(sent, before)
-
-    @staticmethod
-    def _raise(_sent: int, _frame: Optional[FrameType]) -> None:
-        raise Interrupted

@@ -15,6 +15,7 @@ from stack.child import Child
 from stack.envoy_config import Changes, Surroundings
 from stack.envoy_node import EnvoyNode, drain
 from stack.errors import StackError
+from stack.interruption import signals_held
 from stack.parts import LEDGER_PATIENCE_S, SANDBOX_PATIENCE_S, Ledger, Sandbox
 from stack.ports import LOOPBACK, Ports
 from stack.run_folder import RunFolder
@@ -202,14 +203,17 @@ class Stack:
         return node
 
     def stop(self, drained: bool = True) -> None:
-        """Ends everything that runs: Envoys (drained, unless told otherwise), ledger, sandbox."""
-        for node in self.envoys:
-            if drained and node.child.alive():
+        """Ends everything that runs: Envoys (drained, unless told otherwise), ledger, sandbox. The wait for open
+        requests can be interrupted, the rest cannot."""
+        for node in self.envoys if drained else ():
+            if node.child.alive():
                 _say_left_open(self.say, node.drain())
-            node.stop()
-        for part in (getattr(self, "ledger", None), self.sandbox):
-            if part is not None:
-                part.stop()
+        with signals_held():
+            for node in self.envoys:
+                node.stop()
+            for part in (getattr(self, "ledger", None), self.sandbox):
+                if part is not None:
+                    part.stop()
 
     def children(self) -> list[Child]:
         """The programs of this stack, in the order of their start."""
