@@ -26,8 +26,10 @@ use tokio::task::JoinHandle;
 
 /// Most open connections of one door; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
-/// For the whole head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the whole head of a request of the public API, and for an idle HTTP/1.1 connection to end.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for the filter's own connections, which idle at night and must not be cut just as a batch sets out.
+const FILTER_HEADER_TIMEOUT: Duration = Duration::from_secs(600);
 /// After an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Largest HTTP/2 flow-control window of a stream: one whole batch.
@@ -146,9 +148,9 @@ pub async fn unix(path: &Path) -> Result<Socket, DoorError> {
 /// Which HTTP a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Versions {
-    /// HTTP/1.1.
+    /// HTTP/1.1: the public API.
     One,
-    /// HTTP/1.1 and HTTP/2 with prior knowledge.
+    /// HTTP/1.1 and HTTP/2 with prior knowledge: commands.
     OneAndTwo,
 }
 
@@ -245,10 +247,14 @@ async fn admit<D: Door>(
 
 fn builder(versions: Versions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    let header_timeout = match versions {
+        Versions::One => HEADER_TIMEOUT,
+        Versions::OneAndTwo => FILTER_HEADER_TIMEOUT,
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_buf_size(64 * 1024);
     builder
         .http2()

@@ -1,6 +1,7 @@
 //! `/admin/vault_keys…`: issuing, showing, changing and revoking keys, for whoever holds the admin key.
 
 pub mod request;
+mod terms;
 pub mod view;
 
 use std::sync::Arc;
