@@ -76,7 +76,7 @@ fn answers_that_cannot_be_read_are_open_and_never_a_success_for_the_caller() {
     let long = "a".repeat(100_000);
     let cut = &CHARGE[..CHARGE.len() - 10];
     let two = format!("{CHARGE}{CHARGE}");
-    let cases: [Unreadable<'_>; 18] = [
+    let cases: [Unreadable<'_>; 19] = [
         (200, ("x-note", b"\xff"), CHARGE.as_bytes()),
         (200, ("x-note", long.as_bytes()), CHARGE.as_bytes()),
         (200, ("content-encoding", b"gzip"), b"\x1f\x8b\x08"),
@@ -97,6 +97,7 @@ fn answers_that_cannot_be_read_are_open_and_never_a_success_for_the_caller() {
             ("location", b"https://evil.example"),
             CHARGE.as_bytes(),
         ),
+        (302, ("a", b""), br#"{"error":{"type":"x"}}"#),
         (500, ("a", b""), b"<html>"),
         (500, ("a", b""), CHARGE.as_bytes()),
     ];

@@ -60,9 +60,6 @@ fn refuse_mixed_array(fields: &Fields, array: &str, count: usize) -> Result<(), 
 }
 
 fn decode_pair(pair: &[u8]) -> Result<(String, String), Unreadable> {
-    if pair.is_empty() {
-        return Err(Unreadable::whole("an empty parameter"));
-    }
     // Older readers split at `;`, too. Control characters and spaces are never written plainly.
     if pair
         .iter()

@@ -38,6 +38,40 @@ fn alike_values_in_unlike_encodings_are_the_same_fields() {
 }
 
 #[test]
+fn each_rule_stands_by_itself_on_names_that_mean_nothing_to_the_pack() {
+    for text in [
+        "a=1&a=2",
+        "a=1&a[x]=2",
+        "a[x]=1&a[x][y]=2",
+        "a[][b]=1",
+        "a[]=1&a[x]=2",
+        "a[]=1&a[0]=2",
+        "a[0]=1&a[00]=2",
+        "Aa=1&aa=2",
+        "a",
+        "a=1&&b=2",
+        "a=1&",
+        "=1",
+        "a b=1",
+        "a[ b]=1",
+        "a[b =1",
+        "a[b]c=1",
+        "a[b[c]]=1",
+        "a.b=1",
+        "a=1;b=2",
+        "a=1 ",
+        "a=%00",
+        "a=%g1",
+        "a=%e9",
+        "a[%01]=1",
+        "a[b][c][d][e][f][g][h][i]=1",
+    ] {
+        assert!(parse(text.as_bytes()).is_err(), "{text}");
+    }
+    assert!(parse(b"a[b][c][d][e][f][g][h]=1").is_ok());
+}
+
+#[test]
 fn time_is_bounded_on_names_that_share_their_beginning() {
     let names: Vec<String> = (1..1_000)
         .map(|length| format!("{}[]=1", "a".repeat(length)))

@@ -136,6 +136,18 @@ fn refunds_name_one_object_and_existing_objects_keep_their_currency() {
             "amount",
         ),
         (
+            "/v1/charges/ch_1/capture",
+            "amount[0]=5",
+            RequestNotInspectable,
+            "amount[0]",
+        ),
+        (
+            "/v1/payment_intents/pi_1/capture",
+            "amount_to_capture[x]=5",
+            RequestNotInspectable,
+            "amount_to_capture[x]",
+        ),
+        (
             "/v1/payment_intents/pi_1",
             "currency=usd",
             ParameterNotAllowed,

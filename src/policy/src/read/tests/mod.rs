@@ -211,6 +211,14 @@ fn paths_are_canonical_or_refused() {
     }
     let long = format!("/v1/{}", "a".repeat(65_536));
     assert_eq!(code(&Draft::post(&long, GOOD)), Some(RequestNotInspectable));
+    let masked = [
+        Draft::new("GET", "/v1/charges?"),
+        Draft::new("GET", &format!("/v1/charges?a={}", "b".repeat(9_000))),
+        Draft::post("/v1/charges/ch_1/capture?amount=5", ""),
+    ];
+    for draft in masked {
+        assert_eq!(code(&draft), Some(RequestNotInspectable));
+    }
     let id = format!("/v1/charges/{KEY}");
     let turned = Draft::new("GET", &id).read().unwrap_err();
     assert_eq!(turned.code, RequestNotInspectable);
