@@ -237,6 +237,26 @@ pub const fn on_outcome(
     }
 }
 
+/// The table for a hold that is answered and still open (authorised, waiting) when a later request on the same vendor
+/// object comes to a verdict: a capture, a confirmation, a cancellation. Every other state stays as it is.
+#[must_use]
+pub const fn on_object(state: State, verdict: Verdict) -> State {
+    match (state.record, state.hold) {
+        (RecordState::Answered, HoldState::Held) => State {
+            record: RecordState::Answered,
+            hold: match verdict {
+                Verdict::ExecutedMoved => HoldState::Settled,
+                Verdict::ExecutedCancelled => HoldState::Released,
+                Verdict::ExecutedOpen
+                | Verdict::DeclinedFinal
+                | Verdict::NotExecuted
+                | Verdict::Indeterminate => HoldState::Held,
+            },
+        },
+        _ => state,
+    }
+}
+
 const RELEASED: State = State {
     record: RecordState::Released,
     hold: HoldState::Released,

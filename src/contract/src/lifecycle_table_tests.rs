@@ -144,6 +144,20 @@ fn only_an_execution_after_a_release_is_alarmed() {
 }
 
 #[test]
+fn every_cell_of_a_later_request_on_the_same_object() {
+    for before in State::REACHABLE {
+        for verdict in Verdict::ALL {
+            let after = match (before, verdict) {
+                (OPEN, ExecutedMoved) => SETTLED,
+                (OPEN, ExecutedCancelled) => CANCELLED,
+                (before, _) => before,
+            };
+            assert_eq!(on_object(before, verdict), after, "{before:?} {verdict:?}");
+        }
+    }
+}
+
+#[test]
 fn settled_is_final() {
     for verdict in Verdict::ALL {
         for (which, others) in EVERY_CONTEXT {

@@ -5,6 +5,8 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod audit;
+pub mod book;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -12,5 +14,6 @@ pub mod engine;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod store;
 pub mod telemetry;
 pub mod vendors;

@@ -3,19 +3,43 @@
 //! Here: the handle, the queue, the writer thread with group commit, how each command is executed. Not here: SQL (`store`),
 //! how money moves between the parts of a cap (`book`), how events are chained (`audit`), HTTP.
 
+mod alarms;
 mod answers;
+mod balances;
+mod conclude;
+mod key_cache;
+mod keys;
+mod outcome;
+mod pool;
 mod received;
+mod refused;
+mod remembered;
+mod reserve;
+mod summary;
+mod work;
+mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 
 use keybrake_contract::wire::CommandAnswer;
 use keybrake_policy::pack::Pack;
+use tokio::sync::{Mutex, oneshot, watch};
 
+use self::keys::{Change, Drawn, draw};
+use self::pool::Pool;
+use self::work::{CLOCK_TOLERANCE_MS, Job, Reply, Shared};
+use self::writer::Writer;
+use crate::book::{Parts, Window, WindowKind};
 use crate::clock::Clock;
 use crate::model::{
     AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page,
 };
+use crate::store::{ListError, Reads as _, sqlite};
 
 pub use answers::{
     Broken, ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness,
@@ -30,7 +54,7 @@ pub struct LedgerOptions {
     pub database: PathBuf,
     /// Most jobs (batches of commands, admin changes) that wait for the writer; more are turned away at once.
     pub queue: usize,
-    /// Most commands in one commit.
+    /// Most commands in one commit, save that one batch is never split.
     pub commit_commands: usize,
     /// An admitted request must be forwarded within so many milliseconds of being sent.
     pub forward_within_ms: u32,
@@ -64,7 +88,16 @@ pub struct Ledger {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    jobs: SyncSender<Job>,
+    failed: watch::Receiver<Option<String>>,
+    last_event_at: Arc<AtomicI64>,
+    busy: AtomicI64,
+    clock: Clock,
+    vendors: Vec<String>,
+    pool: Pool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Ledger {
     /// Opens the database (making it if it is missing), takes its lock, checks the audit's head, sweeps, and starts the
@@ -72,14 +105,58 @@ impl Ledger {
     ///
     /// # Errors
     /// [`OpenError`], one clear line.
-    pub fn open(
+    pub fn open(options: LedgerOptions, clock: Clock, packs: Vec<Pack>) -> Result<Self, OpenError> {
+        let memory = packs.iter().filter_map(|pack| {
+            let idempotency = pack.idempotency();
+            let trusted = idempotency.window_ms?.saturating_sub(idempotency.margin_ms);
+            let trusted_ms = i64::try_from(trusted).unwrap_or(i64::MAX);
+            Some((pack.vendor().to_owned(), trusted_ms))
+        });
+        let vendors = packs.iter().map(|pack| pack.vendor().to_owned()).collect();
+        Self::open_with(options, clock, vendors, memory.collect())
+    }
+
+    /// As [`Self::open`], with the vendors' names and for how many milliseconds each is relied on to remember an
+    /// idempotency key.
+    fn open_with(
         options: LedgerOptions,
         clock: Clock,
-        packs: Vec<Pack>,
+        vendors: Vec<String>,
+        vendor_memory_ms: HashMap<String, i64>,
     ) -> Result<Self, OpenError> {
-        let _ = (options, clock, packs);
+        let database = options.database.clone();
+        let unusable = |why: String| OpenError::Unusable {
+            path: database.display().to_string(),
+            why,
+        };
+        let store = sqlite::open(&database)?;
+        let pool = Pool::open(&database)?;
+        let queue = options.queue;
+        let writer =
+            Writer::new(store, options, vendor_memory_ms).map_err(|error| unusable(error.0))?;
+        let last_event_at = Arc::new(AtomicI64::new(writer.last_event_at()));
+        let (jobs, waiting) = sync_channel(queue);
+        let (failed_sender, failed) = watch::channel(None);
+        let shared = Shared {
+            last_event_at: Arc::clone(&last_event_at),
+            failed: failed_sender,
+        };
+        let writers_clock = clock.clone();
+        let thread = std::thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || work::run(writer, &waiting, &writers_clock, &shared))
+            .map_err(|error| unusable(error.to_string()))?;
         Ok(Self {
-            inner: Arc::new(Inner {}),
+            inner: Arc::new(Inner {
+                jobs,
+                failed,
+                last_event_at,
+                busy: AtomicI64::new(0),
+                clock,
+                vendors,
+                pool,
+                thread: Mutex::new(Some(thread)),
+            }),
         })
     }
 
@@ -92,8 +169,7 @@ impl Ledger {
         &self,
         commands: Vec<Received>,
     ) -> Result<Vec<CommandAnswer>, Unavailable> {
-        let _ = (commands, &self.inner);
-        Err(Unavailable::Failed)
+        self.ask(|reply| Job::Commands(commands, reply)).await
     }
 
     /// Issues keys, all or none. The secrets exist only in the answer.
@@ -101,8 +177,26 @@ impl Ledger {
     /// # Errors
     /// [`IssueError`].
     pub async fn issue(&self, keys: Vec<NewKey>) -> Result<Vec<IssuedKey>, IssueError> {
-        let _ = keys;
-        Err(Unavailable::Failed.into())
+        let now = self.inner.clock.now();
+        for (index, key) in keys.iter().enumerate() {
+            if !self.inner.vendors.contains(&key.grant.vendor) {
+                return Err(IssueError::UnknownVendor { index });
+            }
+            if key.expires_at <= now {
+                return Err(IssueError::AlreadyExpired { index });
+            }
+        }
+        let mut drawn = keys
+            .into_iter()
+            .map(|key| draw(key, now))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Unavailable::Failed)?;
+        let on_record = drawn.iter().map(|drawn| drawn.key.clone()).collect();
+        let issued = self.ask(|reply| Job::Issue(on_record, reply)).await?;
+        for (drawn, issued) in drawn.iter_mut().zip(issued) {
+            drawn.key = issued;
+        }
+        Ok(drawn.into_iter().map(Drawn::issued).collect())
     }
 
     /// A key and its balances of the present windows.
@@ -110,8 +204,29 @@ impl Ledger {
     /// # Errors
     /// [`Unavailable`].
     pub async fn key(&self, key_id: &str) -> Result<Option<(Key, Vec<Balance>)>, Unavailable> {
-        let _ = key_id;
-        Err(Unavailable::Failed)
+        let key_id = key_id.to_owned();
+        let now = self.inner.clock.now_ms();
+        self.inner
+            .pool
+            .read(move |reads| {
+                let Some(full) = reads.key(&key_id)? else {
+                    return Ok(None);
+                };
+                let windows: Vec<(Window, _)> = WindowKind::ALL
+                    .into_iter()
+                    .filter_map(|kind| Some((Window::at(kind, now), kind.cap(&full.key.caps)?)))
+                    .collect();
+                let codes: Vec<i64> = windows.iter().map(|(window, _)| window.code()).collect();
+                let found = reads.balances(full.number, &codes)?;
+                let balances = windows
+                    .into_iter()
+                    .zip(found)
+                    .map(|((window, cap), parts)| {
+                        balances::shown(window, parts.unwrap_or(Parts::untouched(cap)))
+                    });
+                Ok(Some((full.key, balances.collect())))
+            })
+            .await
     }
 
     /// Keys, newest first.
@@ -119,8 +234,8 @@ impl Ledger {
     /// # Errors
     /// [`QueryError`].
     pub async fn keys(&self, filter: KeyFilter) -> Result<Page<Key>, QueryError> {
-        let _ = filter;
-        Err(Unavailable::Failed.into())
+        let now = self.inner.clock.now_ms();
+        self.list(move |reads| reads.keys(&filter, now)).await
     }
 
     /// Changes a key; effective for every reserve committed after it. Answers the key and its balances.
@@ -132,8 +247,12 @@ impl Ledger {
         key_id: &str,
         change: KeyChange,
     ) -> Result<(Key, Vec<Balance>), ChangeError> {
-        let _ = (key_id, change);
-        Err(Unavailable::Failed.into())
+        let (key_id, change) = (key_id.to_owned(), Box::new(change));
+        match self.ask(|reply| Job::Change(key_id, change, reply)).await? {
+            Change::Done(done) => Ok(*done),
+            Change::NotFound => Err(ChangeError::NotFound),
+            Change::Revoked => Err(ChangeError::Revoked),
+        }
     }
 
     /// Revokes a key and answers it; a key that is revoked already stays as it is. `None`: no such key.
@@ -141,8 +260,8 @@ impl Ledger {
     /// # Errors
     /// [`Unavailable`].
     pub async fn revoke(&self, key_id: &str) -> Result<Option<Key>, Unavailable> {
-        let _ = key_id;
-        Err(Unavailable::Failed)
+        let key_id = key_id.to_owned();
+        self.ask(|reply| Job::Revoke(key_id, reply)).await
     }
 
     /// Revokes every key whose label begins with this; answers how many were not revoked before.
@@ -150,8 +269,8 @@ impl Ledger {
     /// # Errors
     /// [`Unavailable`].
     pub async fn revoke_by_label_prefix(&self, prefix: &str) -> Result<u64, Unavailable> {
-        let _ = prefix;
-        Err(Unavailable::Failed)
+        let prefix = prefix.to_owned();
+        self.ask(|reply| Job::RevokePrefix(prefix, reply)).await
     }
 
     /// Audit entries, newest first; with `idempotency_key` those that moved money come first.
@@ -159,29 +278,114 @@ impl Ledger {
     /// # Errors
     /// [`QueryError`].
     pub async fn audit(&self, query: AuditQuery) -> Result<Page<Entry>, QueryError> {
-        let _ = query;
-        Err(Unavailable::Failed.into())
+        self.list(move |reads| reads.entries(&query)).await
     }
 
     /// Whether commands are taken just now.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        Readiness::Closing
+        if let Some(why) = self.inner.failed.borrow().as_ref() {
+            return Readiness::Failed { why: why.clone() };
+        }
+        if self.inner.failed.has_changed().is_err() {
+            return Readiness::Closing;
+        }
+        let last = self.inner.last_event_at.load(Ordering::Acquire);
+        let behind_ms = last.saturating_sub(self.inner.clock.now_ms());
+        if behind_ms > CLOCK_TOLERANCE_MS {
+            Readiness::ClockBehind { behind_ms }
+        } else {
+            Readiness::Ready
+        }
     }
 
     /// Figures for metrics.
     pub async fn figures(&self) -> Figures {
-        Figures::default()
+        let (reply, answer) = oneshot::channel();
+        let counted = match self.inner.jobs.try_send(Job::Figures(reply)) {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Figures::default(),
+        };
+        let now = self.inner.clock.now_ms();
+        let unknown = self
+            .inner
+            .pool
+            .read(move |reads| reads.unknown(now))
+            .await
+            .ok();
+        let busy = self.inner.busy.load(Ordering::Relaxed).cast_unsigned();
+        Figures {
+            unknown,
+            busy,
+            ..counted
+        }
     }
 
     /// Resolves when the store has failed, with what it said. The process should then end with an error: nothing that
     /// was cached is trusted any more. Never resolves on an orderly [`close`](Self::close).
     pub async fn failed(&self) -> String {
-        std::future::pending().await
+        let mut failed = self.inner.failed.clone();
+        loop {
+            if let Some(why) = failed.borrow_and_update().as_ref() {
+                return why.clone();
+            }
+            if failed.changed().await.is_err() {
+                if let Some(why) = failed.borrow().as_ref() {
+                    return why.clone();
+                }
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Takes nothing more, finishes what is queued, closes the database.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        let jobs = self.inner.jobs.clone();
+        let thread = self.inner.thread.lock().await.take();
+        let closing = tokio::task::spawn_blocking(move || {
+            // A writer that is gone already needs no word.
+            let _ = jobs.send(Job::Close);
+            thread.map(JoinHandle::join)
+        });
+        let _ = closing.await;
+    }
+
+    /// Puts a job into the queue and waits for its answer.
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        match self.inner.jobs.try_send(job(reply)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ended())),
+            Err(TrySendError::Full(_)) => {
+                self.inner.busy.fetch_add(1, Ordering::Relaxed);
+                Err(Unavailable::Busy)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> Unavailable {
+        if self.inner.failed.borrow().is_some() {
+            Unavailable::Failed
+        } else {
+            Unavailable::Closing
+        }
+    }
+
+    async fn list<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut sqlite::SqliteReads) -> Result<T, ListError> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let listed = self
+            .inner
+            .pool
+            .read(move |reads| match read(reads) {
+                Ok(listed) => Ok(Ok(listed)),
+                Err(ListError::InvalidCursor) => Ok(Err(QueryError::InvalidCursor)),
+                Err(ListError::Store(error)) => Err(error),
+            })
+            .await?;
+        listed
+    }
 }
 
 /// Reads a database's whole audit chain and names the first bad event. Reads only; the ledger may be running.
@@ -189,8 +393,12 @@ impl Ledger {
 /// # Errors
 /// [`OpenError`] when it cannot be read.
 pub fn verify(database: &Path) -> Result<VerifyReport, OpenError> {
-    Err(OpenError::Unusable {
+    let mut reads = sqlite::open_reads(database)?;
+    crate::audit::verify(&mut reads).map_err(|error| OpenError::Corrupt {
         path: database.display().to_string(),
-        why: "not read yet".to_owned(),
+        why: error.0,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! What a request costs, from what it says and what is known of the object it acts on.
+
+use keybrake_contract::money::{Currency, Micros, Minor};
+use keybrake_contract::wire::Cost;
+
+/// What the ledger knows of a vendor object that a request acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownObject {
+    /// Its whole amount, as the vendor last said.
+    pub amount: Option<Minor>,
+    /// What is still held for it, if it is open (authorised, not captured, waiting): acting on it debits only what goes
+    /// beyond. `None`: it is not open, and whatever is done with it costs in full.
+    pub open: Option<Micros>,
+}
+
+/// What a price rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PricedBy {
+    /// It moves no money.
+    Nothing,
+    /// The amount in the request.
+    Amount,
+    /// The object it acts on.
+    Object,
+    /// The worst case of the key.
+    WorstCase,
+    /// Nothing: the key is uncapped and the cost in dollars is not known.
+    Unpriced,
+}
+
+/// The ledger's judgement about a request's cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pricing {
+    /// It costs this.
+    Priced {
+        /// To be taken from every balance; `None` only for an uncapped key.
+        cost: Option<Micros>,
+        /// Amount and currency, as far as known.
+        amount: Option<Minor>,
+        /// What that rests on.
+        by: PricedBy,
+    },
+    /// More dollars than can be counted: above every cap.
+    AboveEveryCap(Minor),
+    /// Nobody can tell, and the key gives no worst case.
+    AmountUnknown(Option<Minor>),
+}
+
+/// Whether a key has a cap on money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capped {
+    /// At least one.
+    Yes,
+    /// None: a cost that is not known does no harm.
+    No,
+}
+
+/// Prices a request. `object`: what is known of the object it names.
+#[must_use]
+pub fn price(
+    cost: &Cost,
+    object: Option<KnownObject>,
+    capped: Capped,
+    worst_case: Option<Micros>,
+) -> Pricing {
+    match cost {
+        Cost::Nothing => Pricing::Priced {
+            cost: Some(Micros::ZERO),
+            amount: None,
+            by: PricedBy::Nothing,
+        },
+        Cost::Amount(minor) => of_amount(Some(*minor), PricedBy::Amount, None, capped, worst_case),
+        Cost::Unknown => of_amount(None, PricedBy::Amount, None, capped, worst_case),
+        Cost::OfObject(named) => {
+            let open = object.and_then(|known| known.open);
+            let (minor, by) = match object.and_then(|known| known.amount) {
+                Some(whole) => (
+                    Some(Minor {
+                        amount: named.amount.unwrap_or(whole.amount),
+                        currency: whole.currency,
+                    }),
+                    PricedBy::Object,
+                ),
+                None => (
+                    named
+                        .amount
+                        .zip(named.currency)
+                        .map(|(amount, currency)| Minor { amount, currency }),
+                    PricedBy::Amount,
+                ),
+            };
+            match (open, named.amount) {
+                // All of what is set aside already, whatever it is worth.
+                (Some(_), None) => Pricing::Priced {
+                    cost: Some(Micros::ZERO),
+                    amount: minor,
+                    by: PricedBy::Object,
+                },
+                _ => of_amount(minor, by, open, capped, worst_case),
+            }
+        }
+    }
+}
+
+fn of_amount(
+    minor: Option<Minor>,
+    by: PricedBy,
+    open: Option<Micros>,
+    capped: Capped,
+    worst_case: Option<Micros>,
+) -> Pricing {
+    let in_dollars = minor.and_then(Minor::usd_micros);
+    if let (None, Some(minor)) = (in_dollars, minor)
+        && minor.currency == Currency::USD
+        && capped == Capped::Yes
+    {
+        return Pricing::AboveEveryCap(minor);
+    }
+    let (total, by) = match (in_dollars, capped, worst_case) {
+        (Some(total), _, _) => (total, by),
+        (None, Capped::Yes, Some(worst)) => (worst, PricedBy::WorstCase),
+        (None, Capped::Yes, None) => return Pricing::AmountUnknown(minor),
+        (None, Capped::No, _) => {
+            return Pricing::Priced {
+                cost: None,
+                amount: minor,
+                by: PricedBy::Unpriced,
+            };
+        }
+    };
+    Pricing::Priced {
+        cost: Some(beyond(total, open)),
+        amount: minor,
+        by,
+    }
+}
+
+/// What goes beyond that which is set aside already.
+fn beyond(total: Micros, open: Option<Micros>) -> Micros {
+    total
+        .checked_sub(open.unwrap_or_default())
+        .unwrap_or(total)
+        .max(Micros::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use keybrake_contract::wire::OfObject;
+
+    use super::*;
+
+    fn minor(amount: u64, currency: &str) -> Minor {
+        Minor {
+            amount,
+            currency: Currency::parse(currency).unwrap(),
+        }
+    }
+
+    fn of_object(amount: Option<u64>, currency: Option<&str>) -> Cost {
+        Cost::OfObject(OfObject {
+            object: "ch_1".to_owned(),
+            amount,
+            currency: currency.map(|text| Currency::parse(text).unwrap()),
+        })
+    }
+
+    fn priced(cost: i64, amount: Option<Minor>, by: PricedBy) -> Pricing {
+        Pricing::Priced {
+            cost: Some(Micros::new(cost)),
+            amount,
+            by,
+        }
+    }
+
+    const CAPPED: Capped = Capped::Yes;
+    const UNCAPPED: Capped = Capped::No;
+
+    #[test]
+    fn every_way_to_a_price() {
+        let known = |amount, open: Option<i64>| {
+            Some(KnownObject {
+                amount,
+                open: open.map(Micros::new),
+            })
+        };
+        let ten = Some(minor(1_000, "usd"));
+        let euro = Some(minor(1_000, "eur"));
+        let worst = Some(Micros::new(50_000_000));
+        let beyond_count = minor(u64::MAX, "usd");
+        use PricedBy::{Amount, Nothing, Object, Unpriced, WorstCase};
+        let unpriced = |amount| Pricing::Priced {
+            cost: None,
+            amount,
+            by: Unpriced,
+        };
+        #[rustfmt::skip]
+        let rows = [
+            // cost, object, capped, worst case, expected
+            (Cost::Nothing, None, CAPPED, None, priced(0, None, Nothing)),
+            (Cost::Amount(minor(1_000, "usd")), None, CAPPED, None, priced(10_000_000, ten, Amount)),
+            (Cost::Amount(minor(1_000, "usd")), None, CAPPED, worst, priced(10_000_000, ten, Amount)),
+            (Cost::Amount(minor(1_000, "eur")), None, CAPPED, None, Pricing::AmountUnknown(euro)),
+            (Cost::Amount(minor(1_000, "eur")), None, CAPPED, worst, priced(50_000_000, euro, WorstCase)),
+            (Cost::Amount(minor(1_000, "eur")), None, UNCAPPED, worst, unpriced(euro)),
+            (Cost::Amount(beyond_count), None, CAPPED, worst, Pricing::AboveEveryCap(beyond_count)),
+            (Cost::Amount(beyond_count), None, UNCAPPED, None, unpriced(Some(beyond_count))),
+            (Cost::Unknown, None, CAPPED, None, Pricing::AmountUnknown(None)),
+            (Cost::Unknown, None, CAPPED, worst, priced(50_000_000, None, WorstCase)),
+            (Cost::Unknown, None, UNCAPPED, None, unpriced(None)),
+            // A known object that is not open costs in full: a refund.
+            (of_object(None, None), known(ten, None), CAPPED, None, priced(10_000_000, ten, Object)),
+            (of_object(Some(300), None), known(ten, None), CAPPED, None, priced(3_000_000, Some(minor(300, "usd")), Object)),
+            (of_object(Some(300), Some("usd")), known(euro, None), CAPPED, None, Pricing::AmountUnknown(Some(minor(300, "eur")))),
+            // An open one costs what goes beyond that which is held: a capture, an increment.
+            (of_object(None, None), known(ten, Some(10_000_000)), CAPPED, None, priced(0, ten, Object)),
+            (of_object(None, None), known(None, Some(50_000_000)), CAPPED, None, priced(0, None, Object)),
+            (of_object(Some(800), None), known(ten, Some(10_000_000)), CAPPED, None, priced(0, Some(minor(800, "usd")), Object)),
+            (of_object(Some(1_500), None), known(ten, Some(10_000_000)), CAPPED, None, priced(5_000_000, Some(minor(1_500, "usd")), Object)),
+            (of_object(Some(1_500), None), known(euro, Some(20_000_000)), CAPPED, worst, priced(30_000_000, Some(minor(1_500, "eur")), WorstCase)),
+            // An unknown object: the request's own amount in the one currency that the grant allows, else the worst case.
+            (of_object(Some(300), Some("usd")), None, CAPPED, None, priced(3_000_000, Some(minor(300, "usd")), Amount)),
+            (of_object(Some(300), None), None, CAPPED, None, Pricing::AmountUnknown(None)),
+            (of_object(None, Some("usd")), None, CAPPED, None, Pricing::AmountUnknown(None)),
+            (of_object(None, Some("usd")), None, CAPPED, worst, priced(50_000_000, None, WorstCase)),
+            (of_object(None, None), None, UNCAPPED, None, unpriced(None)),
+        ];
+        for (cost, object, capped, worst_case, expected) in rows {
+            assert_eq!(
+                price(&cost, object, capped, worst_case),
+                expected,
+                "{cost:?} {object:?} {capped:?} {worst_case:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The end of an attempt, however it came: outcome, release or sweep. The one place where record, hold and money follow the
+//! life-cycle table.
+
+use keybrake_contract::lifecycle::{
+    HoldState, OtherAttempts, RecordState, State, Verdict, WhichAttempt, on_object, on_outcome,
+};
+use keybrake_contract::money::{Micros, Minor};
+use keybrake_contract::wire::{Executed, ExecutedMoney, Outcome, StoredAnswer};
+
+use super::alarms::AlarmKind;
+use super::balances::overflow;
+use super::writer::Writer;
+use crate::audit::{BalanceAfter, Judged};
+use crate::book::{Movement, OpenPart, Settlement, executed_cost, settle};
+use crate::model::EntryOutcome;
+use crate::store::{AttemptState, HoldChange, HoldRow, Kind, Said, Store, StoreError, outcome_of};
+
+/// How an attempt ended.
+pub(super) struct Ending<'a> {
+    pub attempt: u32,
+    pub state: AttemptState,
+    pub verdict: Verdict,
+    /// What the vendor did, when it executed.
+    pub executed: Option<&'a Executed>,
+    /// The outcome command, when there is one.
+    pub outcome: Option<&'a Outcome>,
+    /// What the audit calls the request, when its state does not say it.
+    pub called: Option<EntryOutcome>,
+}
+
+/// What the end of an attempt did.
+pub(super) struct Concluded {
+    pub state: State,
+    pub cost: Option<Micros>,
+    pub balances: Vec<BalanceAfter>,
+    pub judged: Vec<Judged>,
+    pub alarms: Vec<AlarmKind>,
+}
+
+/// Another hold that was decided along with this one.
+struct Along {
+    row: HoldRow,
+    cost: Micros,
+}
+
+impl<S: Store> Writer<S> {
+    pub(super) fn conclude(
+        &mut self,
+        row: &HoldRow,
+        ending: &Ending<'_>,
+    ) -> Result<Concluded, StoreError> {
+        let mut alarms = Vec::new();
+        let later = if row.attempts > 1 {
+            self.store.later_attempts(row.number)?
+        } else {
+            Vec::new()
+        };
+        let mut attempts = vec![(1_u32, row.first_attempt)];
+        attempts.extend(later.iter().map(|other| (other.attempt, other.state)));
+        let known = attempts
+            .iter()
+            .find(|(number, _)| *number == ending.attempt)
+            .map(|(_, state)| *state);
+        if known.is_none() {
+            alarms.push(AlarmKind::OutcomeWithoutAttempt);
+        }
+        let doubtful = attempts
+            .iter()
+            .any(|(number, state)| *number != ending.attempt && is_doubtful(*state));
+        let others = if doubtful || known.is_none() {
+            OtherAttempts::Doubtful
+        } else {
+            OtherAttempts::NoneExecuted
+        };
+        let which = if ending.attempt >= row.attempts {
+            WhichAttempt::Latest
+        } else {
+            WhichAttempt::Earlier
+        };
+        let is_evidence = known.is_some() || ending.executed.is_some();
+        let before = row.state;
+        let state = if is_evidence {
+            let step = on_outcome(before, ending.verdict, which, others);
+            alarms.extend(step.alarm.map(AlarmKind::from));
+            step.state
+        } else {
+            before
+        };
+        if let Some(outcome) = ending.outcome {
+            self.doubts(row, outcome, ending, known, &mut alarms)?;
+        }
+        let is_decided_now =
+            state.record == RecordState::Answered && before.record != RecordState::Answered;
+        let settled = match ending.executed {
+            Some(executed) if is_decided_now => {
+                Some(self.settlement(row, executed, ending.outcome)?)
+            }
+            _ => None,
+        };
+        let cost = settled
+            .as_ref()
+            .map_or(row.cost, |(settlement, _)| settlement.own);
+        if settled
+            .as_ref()
+            .is_some_and(|(settlement, _)| settlement.above_hold)
+        {
+            alarms.push(AlarmKind::AmountAboveHold);
+        }
+        let mut balances = self.shift(
+            row,
+            (before.hold, row.cost),
+            (state.hold, cost),
+            &mut alarms,
+        )?;
+        let attempt_state = known.map(|known| merged(known, ending.state));
+        let first_attempt = match attempt_state {
+            Some(merged) if ending.attempt == 1 => merged,
+            _ => row.first_attempt,
+        };
+        if let Some(merged) = attempt_state {
+            if ending.attempt > 1 {
+                self.store.end_attempt(row.number, ending.attempt, merged)?;
+            }
+            if known == Some(AttemptState::Open) {
+                self.open_attempts = self.open_attempts.saturating_sub(1);
+            }
+        }
+        let told = ending
+            .outcome
+            .filter(|_| before.record != RecordState::Answered && is_evidence);
+        self.store.change_hold(
+            row.number,
+            &HoldChange {
+                state,
+                outcome: ending
+                    .called
+                    .filter(|_| state.record != RecordState::Answered)
+                    .unwrap_or(outcome_of(state)),
+                cost,
+                amount: amount_after(row, ending.executed.filter(|_| is_decided_now)),
+                attempts: row.attempts,
+                first_attempt,
+                said: told.map(said),
+            },
+        )?;
+        let mut judged = Vec::new();
+        for along in settled.map(|(_, along)| along).unwrap_or_default() {
+            let (one, changed) = self.judge(&along, ending.verdict, &mut alarms)?;
+            judged.push(one);
+            balances.extend(changed);
+        }
+        if is_decided_now && row.kind == Kind::Write {
+            if let Some(answer) = ending.outcome.and_then(|outcome| outcome.answer.as_ref()) {
+                self.keep_answer(row, answer)?;
+            }
+        }
+        self.follow_record(row, state)?;
+        Ok(Concluded {
+            state,
+            cost,
+            balances,
+            judged,
+            alarms,
+        })
+    }
+
+    /// What an outcome says that does not fit what is known.
+    fn doubts(
+        &mut self,
+        row: &HoldRow,
+        outcome: &Outcome,
+        ending: &Ending<'_>,
+        known: Option<AttemptState>,
+        alarms: &mut Vec<AlarmKind>,
+    ) -> Result<(), StoreError> {
+        if outcome.replayed_by_vendor
+            && !row.forwarded_before
+            && !self.was_forwarded(row, ending.attempt)?
+        {
+            alarms.push(AlarmKind::ReplayedByVendor);
+        }
+        let is_second = row.state.record == RecordState::Answered
+            && known != Some(AttemptState::Executed)
+            && ending.executed.is_some()
+            && !outcome.replayed_by_vendor
+            && outcome.vendor_object_id != row.object;
+        if is_second && row.kind == Kind::Write {
+            alarms.push(AlarmKind::ExecutedTwice);
+        }
+        Ok(())
+    }
+
+    /// What an execution settles on its own hold and on the open holds of the same object.
+    fn settlement(
+        &mut self,
+        row: &HoldRow,
+        executed: &Executed,
+        outcome: Option<&Outcome>,
+    ) -> Result<(Settlement, Vec<Along>), StoreError> {
+        let object = outcome
+            .and_then(|outcome| outcome.vendor_object_id.as_deref())
+            .filter(|_| row.kind == Kind::Write);
+        let mut open = match object {
+            Some(object) => self.store.open_holds(row.place, object)?,
+            None => Vec::new(),
+        };
+        open.retain(|other| other.number != row.number);
+        let parts: Vec<OpenPart> = open
+            .iter()
+            .map(|other| OpenPart {
+                cost: other.cost.unwrap_or_default(),
+            })
+            .collect();
+        let taken = executed_cost(executed.amount);
+        let settlement = settle(executed.money, row.cost, taken, &parts);
+        let along = open
+            .into_iter()
+            .zip(settlement.open.iter().copied())
+            .map(|(row, cost)| Along { row, cost })
+            .collect();
+        Ok((settlement, along))
+    }
+
+    /// Decides another hold of the same object.
+    fn judge(
+        &mut self,
+        along: &Along,
+        verdict: Verdict,
+        alarms: &mut Vec<AlarmKind>,
+    ) -> Result<(Judged, Vec<BalanceAfter>), StoreError> {
+        let row = &along.row;
+        let state = on_object(row.state, verdict);
+        let cost = row.cost.map(|_| along.cost);
+        let balances = self.shift(row, (row.state.hold, row.cost), (state.hold, cost), alarms)?;
+        self.store.change_hold(
+            row.number,
+            &HoldChange {
+                state,
+                outcome: outcome_of(state),
+                cost,
+                amount: row.amount,
+                attempts: row.attempts,
+                first_attempt: row.first_attempt,
+                said: None,
+            },
+        )?;
+        let judged = Judged {
+            cost,
+            hold: row.id,
+            hold_state: state.hold,
+        };
+        Ok((judged, balances))
+    }
+
+    /// Moves the money of a hold from one state and cost to another.
+    fn shift(
+        &mut self,
+        row: &HoldRow,
+        before: (HoldState, Option<Micros>),
+        after: (HoldState, Option<Micros>),
+        alarms: &mut Vec<AlarmKind>,
+    ) -> Result<Vec<BalanceAfter>, StoreError> {
+        let movement = Movement::between(
+            (before.0, before.1.unwrap_or_default()),
+            (after.0, after.1.unwrap_or_default()),
+        )
+        .ok_or_else(overflow)?;
+        let balances = self.move_money(row.key, row.at, movement)?;
+        let is_overrun = movement.free < Micros::ZERO
+            && balances.iter().any(|balance| balance.free < Micros::ZERO);
+        if is_overrun && !alarms.contains(&AlarmKind::CapOverrun) {
+            alarms.push(AlarmKind::CapOverrun);
+        }
+        Ok(balances)
+    }
+
+    fn keep_answer(&mut self, row: &HoldRow, answer: &StoredAnswer) -> Result<(), StoreError> {
+        self.store.add_answer(row.number, answer)
+    }
+
+    /// A record stands for its newest hold, save that an older one that turned out to be executed after all takes its place
+    /// as soon as the newest is released: the next repeat must find the answer, not a free way.
+    fn follow_record(&mut self, row: &HoldRow, state: State) -> Result<(), StoreError> {
+        let Some(record_key) = &row.record_key else {
+            return Ok(());
+        };
+        if row.state.record == RecordState::Released && state.record == RecordState::Answered {
+            let Some(newest) = self.store.record(record_key)? else {
+                return Ok(());
+            };
+            if newest == row.number {
+                return Ok(());
+            }
+            let Some(other) = self.store.hold(newest)? else {
+                return Ok(());
+            };
+            if other.state.record == RecordState::Released {
+                self.store.set_record(record_key, row.number)?;
+                self.store.add_mention(record_key.mentioned(), newest)?;
+            } else {
+                self.store.set_shadow(newest, row.number)?;
+            }
+        } else if let Some(shadow) = row.shadow
+            && row.state.record != RecordState::Released
+            && state.record == RecordState::Released
+        {
+            self.store.set_record(record_key, shadow)?;
+            self.store.add_mention(record_key.mentioned(), row.number)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an attempt in this state may have been executed.
+const fn is_doubtful(state: AttemptState) -> bool {
+    match state {
+        AttemptState::Open
+        | AttemptState::Executed
+        | AttemptState::Indeterminate
+        | AttemptState::Overdue => true,
+        AttemptState::Declined | AttemptState::NotExecuted | AttemptState::NotForwarded => false,
+    }
+}
+
+/// What is known of an attempt after another word about it: the firmer one stays.
+const fn merged(known: AttemptState, said: AttemptState) -> AttemptState {
+    if firmness(said) >= firmness(known) {
+        said
+    } else {
+        known
+    }
+}
+
+const fn firmness(state: AttemptState) -> u8 {
+    match state {
+        AttemptState::Open => 0,
+        AttemptState::Overdue => 1,
+        AttemptState::Indeterminate => 2,
+        AttemptState::NotForwarded | AttemptState::NotExecuted => 3,
+        AttemptState::Declined => 4,
+        AttemptState::Executed => 5,
+    }
+}
+
+fn amount_after(row: &HoldRow, executed: Option<&Executed>) -> Option<Minor> {
+    executed.and_then(|executed| executed.amount).or(row.amount)
+}
+
+fn said(outcome: &Outcome) -> Said<'_> {
+    Said {
+        status: outcome.status,
+        object: outcome.vendor_object_id.as_deref(),
+        charge: outcome.charge_id.as_deref(),
+        vendor_request_id: outcome.vendor_request_id.as_deref(),
+        latency_ms: outcome.latency_ms,
+    }
+}
+
+/// The table's verdict for an execution.
+pub(super) const fn verdict_of(money: ExecutedMoney) -> Verdict {
+    match money {
+        ExecutedMoney::Moved => Verdict::ExecutedMoved,
+        ExecutedMoney::Open => Verdict::ExecutedOpen,
+        ExecutedMoney::Cancelled => Verdict::ExecutedCancelled,
+    }
+}

@@ -1,0 +1,185 @@
+//! Keys: issued, changed, revoked. Each is an event, and effective for every reserve after it.
+
+use jiff::Timestamp;
+use keybrake_contract::digest::Digest;
+use keybrake_contract::vault_key;
+use serde_json::{Value, json};
+
+use super::reserve::not_canonical;
+use super::writer::Writer;
+use crate::audit::canonical;
+use crate::clock::timestamp;
+use crate::model::{Balance, IssuedKey, Key, KeyChange, NewKey, SecretText};
+use crate::store::{FullKey, Store, StoreError};
+
+/// Random bytes of a key's public handle.
+const KEY_ID_BYTES: usize = 12;
+
+/// A key drawn on the caller's thread: the writer never sees the secret.
+pub(super) struct Drawn {
+    pub key: Key,
+    pub secret: SecretText,
+}
+
+/// Draws secret and handle of a new key.
+pub(super) fn draw(new: NewKey, now: Timestamp) -> Result<Drawn, getrandom::Error> {
+    let mut random = [0_u8; vault_key::RANDOM_BYTES];
+    getrandom::fill(&mut random)?;
+    let mut handle = [0_u8; KEY_ID_BYTES];
+    getrandom::fill(&mut handle)?;
+    let secret = vault_key::compose(random);
+    let key_id = format!("vk_{}", hex::encode(handle));
+    let NewKey {
+        label,
+        workspace,
+        mut grant,
+        caps,
+        worst_case,
+        expires_at,
+        metadata,
+    } = new;
+    grant.key_id.clone_from(&key_id);
+    grant.version = 1;
+    let key = Key {
+        key_id,
+        digest: Digest::of(secret.as_bytes()),
+        label,
+        workspace,
+        grant,
+        caps,
+        worst_case,
+        created_at: now,
+        expires_at,
+        revoked_at: None,
+        metadata,
+    };
+    Ok(Drawn {
+        key,
+        secret: SecretText::new(secret),
+    })
+}
+
+impl Drawn {
+    pub(super) fn issued(self) -> IssuedKey {
+        IssuedKey {
+            key: self.key,
+            secret: self.secret,
+        }
+    }
+}
+
+/// What came of a change.
+pub(super) enum Change {
+    Done(Box<(Key, Vec<Balance>)>),
+    NotFound,
+    Revoked,
+}
+
+impl<S: Store> Writer<S> {
+    pub(super) fn issue(&mut self, keys: Vec<Key>) -> Result<Vec<Key>, StoreError> {
+        let mut issued = Vec::with_capacity(keys.len());
+        for mut key in keys {
+            key.created_at = timestamp(self.now);
+            self.store.add_key(&key)?;
+            self.key_event("issued", &key)?;
+            issued.push(key);
+        }
+        self.key_count = self
+            .key_count
+            .saturating_add(u64::try_from(issued.len()).unwrap_or(0));
+        Ok(issued)
+    }
+
+    pub(super) fn change(&mut self, key_id: &str, change: KeyChange) -> Result<Change, StoreError> {
+        let Some(mut full) = self.store.key_by_id(key_id)? else {
+            return Ok(Change::NotFound);
+        };
+        if full.key.revoked_at.is_some() {
+            return Ok(Change::Revoked);
+        }
+        let KeyChange {
+            label,
+            caps,
+            grant,
+            expires_at,
+            worst_case,
+            metadata,
+        } = change;
+        let version = full.key.grant.version.saturating_add(1);
+        if let Some(grant) = grant {
+            full.key.grant = grant;
+        }
+        full.key.grant.key_id.clone_from(&full.key.key_id);
+        full.key.grant.version = version;
+        full.key.label = label.unwrap_or(full.key.label);
+        full.key.caps = caps.unwrap_or(full.key.caps);
+        full.key.expires_at = expires_at.unwrap_or(full.key.expires_at);
+        full.key.worst_case = worst_case.or(full.key.worst_case);
+        full.key.metadata = metadata.or(full.key.metadata);
+        self.put_changed(&full, "changed")?;
+        self.recap(&full)?;
+        let balances = self.present_balances(&full)?;
+        Ok(Change::Done(Box::new((full.key, balances))))
+    }
+
+    pub(super) fn revoke(&mut self, key_id: &str) -> Result<Option<Key>, StoreError> {
+        let Some(mut full) = self.store.key_by_id(key_id)? else {
+            return Ok(None);
+        };
+        if full.key.revoked_at.is_none() {
+            self.revoke_key(&mut full)?;
+        }
+        Ok(Some(full.key))
+    }
+
+    pub(super) fn revoke_by_label_prefix(&mut self, prefix: &str) -> Result<u64, StoreError> {
+        let mut count = 0_u64;
+        for mut full in self.store.unrevoked_by_label_prefix(prefix)? {
+            self.revoke_key(&mut full)?;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
+    fn revoke_key(&mut self, full: &mut FullKey) -> Result<(), StoreError> {
+        full.key.revoked_at = Some(timestamp(self.now));
+        full.key.grant.version = full.key.grant.version.saturating_add(1);
+        self.put_changed(full, "revoked")
+    }
+
+    fn put_changed(&mut self, full: &FullKey, event: &str) -> Result<(), StoreError> {
+        self.store.change_key(full.number, &full.key)?;
+        self.keys.forget(&full.key.digest);
+        self.key_event(event, &full.key)
+    }
+
+    /// The event shows the key as it is after it; never its digest.
+    fn key_event(&mut self, event: &str, key: &Key) -> Result<(), StoreError> {
+        let value = json!({
+            "at": self.now,
+            "caps": key.caps,
+            "event": event,
+            "expires_at": key.expires_at.as_millisecond(),
+            "grant": key.grant,
+            "key_id": key.key_id,
+            "label": key.label,
+            "workspace": key.workspace,
+            "worst_case": key.worst_case,
+        });
+        // A `Value` keeps the members of every object sorted.
+        canonical(&without_nulls(value), &mut self.buffer).map_err(not_canonical)?;
+        self.append()?;
+        Ok(())
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, member)| !member.is_null())
+            .map(|(name, member)| (name, without_nulls(member)))
+            .collect(),
+        other => other,
+    }
+}

@@ -1,0 +1,201 @@
+//! Where the ledger keeps what it knows: one trait for the writer, one for readers, a conformance suite for both.
+//!
+//! Here: the traits and the typed rows that cross them. Not here: any rule about money or states; SQL (in the backends below).
+
+mod reads;
+mod rows;
+pub mod sqlite;
+
+use keybrake_contract::digest::Digest;
+use keybrake_contract::ids::CommandId;
+use keybrake_contract::money::Micros;
+use keybrake_contract::wire::StoredAnswer;
+
+use crate::book::{Movement, Parts};
+use crate::model::Key;
+
+pub use reads::{EventRow, ListError, Reads};
+pub use rows::{
+    Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
+    Kind, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey,
+    RequestNumber, Said, Taken, outcome_of,
+};
+
+/// A store that cannot do what it was asked. What was done since `begin` must be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+/// What the one writer needs. Every method between `begin` and `commit` is part of one transaction; a `commit` that
+/// returned is on disk.
+pub trait Store: Send {
+    /// Begins a transaction.
+    fn begin(&mut self) -> Result<(), StoreError>;
+    /// Makes everything since `begin` durable.
+    fn commit(&mut self) -> Result<(), StoreError>;
+    /// Takes back everything since `begin`. Does nothing outside a transaction.
+    fn rollback(&mut self);
+
+    /// The chain and its last event.
+    fn chain_head(&mut self) -> Result<ChainHead, StoreError>;
+    /// Appends an event; `head` is the chain's head after it.
+    fn add_event(&mut self, head: &ChainHead, body: &[u8]) -> Result<(), StoreError>;
+    /// Keeps the head itself, once before each commit.
+    fn set_chain_head(&mut self, head: &ChainHead) -> Result<(), StoreError>;
+    /// The body of an event.
+    fn event(&mut self, seq: u64) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// A command that was answered before and did not become a request of its own.
+    fn command(&mut self, id: CommandId) -> Result<Option<KnownCommand>, StoreError>;
+    /// Remembers a command's answer.
+    fn add_command(
+        &mut self,
+        id: CommandId,
+        digest: &Digest,
+        at: i64,
+        answer: &[u8],
+    ) -> Result<(), StoreError>;
+    /// Forgets commands older than `before`: looks at the next `walk` of them after `cursor`, and answers where to go on
+    /// (`None`: at the start again).
+    fn prune_commands(
+        &mut self,
+        cursor: Option<CommandId>,
+        walk: u32,
+        before: i64,
+    ) -> Result<Option<CommandId>, StoreError>;
+
+    /// The number of a vendor, credential and account, given now if there was none.
+    fn place(
+        &mut self,
+        vendor: &str,
+        credential: &str,
+        account: Option<&str>,
+    ) -> Result<PlaceNumber, StoreError>;
+
+    /// The number that the next request gets.
+    fn next_request(&mut self) -> Result<RequestNumber, StoreError>;
+    /// Puts a request on record.
+    fn add_request(&mut self, request: &NewRequest<'_>) -> Result<(), StoreError>;
+    /// Makes this the latest request of its key, and counts it as admitted unless `most` are admitted already.
+    fn link(
+        &mut self,
+        key: KeyNumber,
+        request: RequestNumber,
+        admission: Admission,
+    ) -> Result<Link, StoreError>;
+    /// A request by its id.
+    fn hold_by_id(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError>;
+    /// A request by its number.
+    fn hold(&mut self, number: RequestNumber) -> Result<Option<HoldRow>, StoreError>;
+    /// Changes a hold.
+    fn change_hold(
+        &mut self,
+        number: RequestNumber,
+        change: &HoldChange<'_>,
+    ) -> Result<(), StoreError>;
+    /// Names the request that the record falls back to when this one is released.
+    fn set_shadow(
+        &mut self,
+        number: RequestNumber,
+        shadow: RequestNumber,
+    ) -> Result<(), StoreError>;
+    /// Adds an alarm's name to a request.
+    fn add_alarm(&mut self, number: RequestNumber, alarm: &str) -> Result<(), StoreError>;
+
+    /// The later attempts of a hold (the first one is in its row), in order.
+    fn later_attempts(&mut self, number: RequestNumber) -> Result<Vec<AttemptRow>, StoreError>;
+    /// Hold and attempt that a reserve was admitted for as a later attempt.
+    fn attempt_by_reserve(
+        &mut self,
+        reserve: CommandId,
+    ) -> Result<Option<(RequestNumber, u32)>, StoreError>;
+    /// Begins a later attempt.
+    fn add_attempt(
+        &mut self,
+        number: RequestNumber,
+        attempt: u32,
+        reserve: CommandId,
+        deadline: i64,
+    ) -> Result<(), StoreError>;
+    /// Ends a later attempt, or judges it anew.
+    fn end_attempt(
+        &mut self,
+        number: RequestNumber,
+        attempt: u32,
+        state: AttemptState,
+    ) -> Result<(), StoreError>;
+    /// Open attempts whose outcome is overdue, oldest first.
+    fn due(&mut self, now: i64, most: u32) -> Result<Vec<Due>, StoreError>;
+    /// How many attempts are open.
+    fn open_attempts(&mut self) -> Result<u64, StoreError>;
+
+    /// The request that a record stands for just now.
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RequestNumber>, StoreError>;
+    /// Makes a record stand for this request.
+    fn set_record(&mut self, key: &RecordKey, number: RequestNumber) -> Result<(), StoreError>;
+    /// Lets a request be found by an idempotency key that it is not on record for.
+    fn add_mention(&mut self, mention: i64, number: RequestNumber) -> Result<(), StoreError>;
+
+    /// The newest write on this vendor object whose amount is known.
+    fn object(&mut self, place: PlaceNumber, object: &str)
+    -> Result<Option<ObjectRow>, StoreError>;
+    /// The open holds of this vendor object, oldest first.
+    fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError>;
+
+    /// Keeps an answer.
+    fn add_answer(
+        &mut self,
+        number: RequestNumber,
+        answer: &StoredAnswer,
+    ) -> Result<(), StoreError>;
+    /// The kept answer, whole or as a summary.
+    fn answer(&mut self, number: RequestNumber) -> Result<Option<KnownAnswer>, StoreError>;
+    /// Counts one replay.
+    fn count_replay(&mut self, number: RequestNumber) -> Result<(), StoreError>;
+    /// Whole answers of the oldest requests before `before`, at most so many, that were not retired yet.
+    fn answers_to_retire(
+        &mut self,
+        before: i64,
+        most: u32,
+    ) -> Result<Vec<(RequestNumber, StoredAnswer)>, StoreError>;
+    /// Puts a summary in the place of an answer.
+    fn retire_answer(
+        &mut self,
+        number: RequestNumber,
+        summary: &StoredAnswer,
+    ) -> Result<(), StoreError>;
+
+    /// Takes an amount from free to held if free is enough: one conditional write.
+    fn take(&mut self, key: KeyNumber, window: i64, amount: Micros) -> Result<Taken, StoreError>;
+    /// Moves money between the parts of a balance; `None`: there is no such balance.
+    fn move_parts(
+        &mut self,
+        key: KeyNumber,
+        window: i64,
+        movement: Movement,
+    ) -> Result<Option<Parts>, StoreError>;
+    /// A balance.
+    fn balance(&mut self, key: KeyNumber, window: i64) -> Result<Option<Parts>, StoreError>;
+    /// Sets a balance.
+    fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError>;
+    /// Forgets a balance.
+    fn remove_balance(&mut self, key: KeyNumber, window: i64) -> Result<(), StoreError>;
+    /// What the requests of a key since an instant hold, settled and left unknown, as a balance of this cap.
+    fn spent_since(&mut self, key: KeyNumber, since: i64, cap: Micros)
+    -> Result<Parts, StoreError>;
+
+    /// A key by the digest of its secret.
+    fn key_by_digest(&mut self, digest: &Digest) -> Result<Option<FullKey>, StoreError>;
+    /// A key by its public handle.
+    fn key_by_id(&mut self, key_id: &str) -> Result<Option<FullKey>, StoreError>;
+    /// The workspace of a key.
+    fn workspace(&mut self, key: KeyNumber) -> Result<Option<String>, StoreError>;
+    /// Keys that are not revoked and whose label begins with this.
+    fn unrevoked_by_label_prefix(&mut self, prefix: &str) -> Result<Vec<FullKey>, StoreError>;
+    /// Puts a new key on record.
+    fn add_key(&mut self, key: &Key) -> Result<KeyNumber, StoreError>;
+    /// Puts a changed key on record.
+    fn change_key(&mut self, number: KeyNumber, key: &Key) -> Result<(), StoreError>;
+    /// How many keys there are.
+    fn count_keys(&mut self) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,322 @@
+//! Audit entries: each is a row of `requests` with the facts of its event.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keybrake_contract::money::Micros;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use super::codes::{Coded as _, Sql, minor};
+use super::read::{MAX_PAGE, first_since, page};
+use crate::clock::timestamp;
+use crate::model::{AuditQuery, Entry, EntryOutcome, EntryVerdict, Page};
+use crate::store::{Kind, ListError, RecordKey, StoreError};
+
+/// Those that moved money first, then those that may have, then the rest.
+const RANK: &str = "CASE WHEN r.kind = 1 AND r.record = 1 AND r.hold IN (0, 1) THEN 2
+                         WHEN r.kind = 1 AND r.hold IN (0, 3) THEN 1 ELSE 0 END";
+
+const COLUMNS: &str = "r.number, r.id, r.at, k.key_id, r.label, r.run_id, p.vendor, p.account, r.operation,
+    r.idempotency_key, r.client_key, r.amount, r.currency, r.cost, r.kind, r.reason, r.outcome, r.status, r.object,
+    iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id, r.attempts, r.replays, r.latency_ms, r.alarms, e.body";
+
+/// `CROSS JOIN` keeps the order of the tables: the requests lead.
+const JOINS: &str =
+    "CROSS JOIN keys k ON k.number = r.subject CROSS JOIN places p ON p.number = r.place
+                     LEFT JOIN events e ON e.seq = r.event";
+
+/// Where a page goes on.
+#[derive(Clone, Copy)]
+struct Cursor {
+    rank: i64,
+    number: i64,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, ListError> {
+        let (rank, number) = text.split_once('-').ok_or(ListError::InvalidCursor)?;
+        let read = |text: &str| text.parse::<u32>().map(i64::from).ok();
+        let number: i64 = number.parse().map_err(|_| ListError::InvalidCursor)?;
+        let rank = read(rank).ok_or(ListError::InvalidCursor)?;
+        Ok(Self { rank, number })
+    }
+}
+
+/// In which order a page comes.
+#[derive(Clone, Copy)]
+enum Order {
+    /// Newest first.
+    Newest,
+    /// Those that moved money first, then newest first.
+    Ranked,
+}
+
+/// A query as SQL.
+struct Question {
+    with: String,
+    from: String,
+    conditions: Vec<String>,
+    values: Vec<Value>,
+    order: Order,
+}
+
+impl Question {
+    fn all() -> Self {
+        Self {
+            with: String::new(),
+            from: "requests r".to_owned(),
+            conditions: Vec::new(),
+            values: Vec::new(),
+            order: Order::Newest,
+        }
+    }
+
+    fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("?{}", self.values.len())
+    }
+
+    fn need(&mut self, comparison: &str, value: impl Into<Value>) {
+        let value = self.value(value);
+        self.conditions.push(format!("{comparison} {value}"));
+    }
+
+    /// All requests on record for an idempotency key or mentioning it.
+    fn by_idempotency_key(&mut self, key: &str) {
+        let mention = RecordKey::mention(key);
+        let mut lowest = mention.to_be_bytes().to_vec();
+        let mut highest = lowest.clone();
+        lowest.resize(24, 0);
+        highest.resize(24, u8::MAX);
+        let (lowest, highest) = (self.value(lowest), self.value(highest));
+        let (mention, key) = (self.value(mention), self.value(key.to_owned()));
+        self.conditions.push(format!(
+            "r.number IN (SELECT request FROM records WHERE record_key BETWEEN {lowest} AND {highest}
+                          UNION SELECT request FROM mentions WHERE mention = {mention})
+             AND (r.idempotency_key = {key} OR r.client_key = {key})"
+        ));
+        self.order = Order::Ranked;
+    }
+
+    /// The requests of one key, along their links: newest first, and no further than needed.
+    fn by_key(&mut self, key_id: &str, cursor: Option<Cursor>, lowest: i64) {
+        let key_id = self.value(key_id.to_owned());
+        let lowest = self.value(lowest);
+        let start = match cursor {
+            None => format!(
+                "SELECT s.last FROM keys k JOIN subjects s ON s.number = k.number WHERE k.key_id = {key_id}"
+            ),
+            Some(cursor) => {
+                let number = self.value(cursor.number);
+                format!(
+                    "SELECT r.previous FROM requests r JOIN keys k ON k.number = r.subject
+                     WHERE r.number = {number} AND k.key_id = {key_id}"
+                )
+            }
+        };
+        self.with = format!(
+            "WITH RECURSIVE walk (number) AS (
+                 {start}
+                 UNION ALL
+                 SELECT r.previous FROM walk w JOIN requests r ON r.number = w.number WHERE r.previous >= {lowest}
+             )"
+        );
+        self.from = "walk w CROSS JOIN requests r ON r.number = w.number".to_owned();
+    }
+
+    fn by_object(&mut self, object: &str) {
+        let object = self.value(object.to_owned());
+        self.conditions.push(format!(
+            "r.number IN (SELECT number FROM requests WHERE object = {object}
+                          UNION SELECT number FROM requests WHERE charge = {object})"
+        ));
+    }
+
+    fn after(&mut self, cursor: Cursor) {
+        match self.order {
+            Order::Newest => self.need("r.number <", cursor.number),
+            Order::Ranked => {
+                let (rank, number) = (self.value(cursor.rank), self.value(cursor.number));
+                self.conditions
+                    .push(format!("({RANK}, r.number) < ({rank}, {number})"));
+            }
+        }
+    }
+
+    fn sql(&self, limit: usize) -> String {
+        let order = match self.order {
+            // The walk along a key's links comes in this order by itself; sorting it would read it to its end.
+            Order::Newest if !self.with.is_empty() => String::new(),
+            Order::Newest => "ORDER BY r.number DESC".to_owned(),
+            Order::Ranked => format!("ORDER BY {RANK} DESC, r.number DESC"),
+        };
+        format!(
+            "{} SELECT {COLUMNS}, {RANK} FROM {} {JOINS} WHERE {} {order} LIMIT {}",
+            self.with,
+            self.from,
+            self.conditions.join(" AND "),
+            limit.saturating_add(1)
+        )
+    }
+}
+
+/// A page of entries.
+pub fn page_of(connection: &Connection, query: &AuditQuery) -> Result<Page<Entry>, ListError> {
+    let limit = usize::try_from(query.limit.clamp(1, MAX_PAGE)).unwrap_or(1);
+    let question = question(connection, query)?;
+    let found = connection
+        .prepare_cached(&question.sql(limit))
+        .and_then(|mut statement| {
+            statement
+                .query_map(params_from_iter(question.values), found)?
+                .collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(StoreError::from)?;
+    let cursor = |found: &Found| format!("{}-{}", found.rank, found.number);
+    Ok(page(found, limit, cursor, |found| found.entry))
+}
+
+fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, ListError> {
+    let AuditQuery {
+        idempotency_key,
+        key_id,
+        label,
+        run_id,
+        vendor,
+        operation,
+        outcome,
+        verdict,
+        vendor_object_id,
+        since,
+        until,
+        limit: _,
+        cursor,
+    } = query;
+    let cursor = cursor.as_deref().map(Cursor::parse).transpose()?;
+    let lowest = since
+        .map(|since| first_since(connection, ceiling_ms(since)))
+        .transpose()?
+        .unwrap_or(1);
+    let mut question = Question::all();
+    match (idempotency_key, key_id) {
+        (Some(key), _) => question.by_idempotency_key(key),
+        (None, Some(key_id)) => question.by_key(key_id, cursor, lowest),
+        (None, None) => {}
+    }
+    question.need("r.number >=", lowest);
+    if let Some(until) = until {
+        question.need("r.number <", first_since(connection, ceiling_ms(*until))?);
+    }
+    if let Some(cursor) = cursor {
+        question.after(cursor);
+    }
+    if let Some(object) = vendor_object_id {
+        question.by_object(object);
+    }
+    let texts = [
+        ("k.key_id =", key_id),
+        ("r.label =", label),
+        ("r.run_id =", run_id),
+        ("p.vendor =", vendor),
+        ("r.operation =", operation),
+    ];
+    for (comparison, text) in texts {
+        if let Some(text) = text {
+            question.need(comparison, text.clone());
+        }
+    }
+    if let Some(outcome) = outcome {
+        question.need("r.outcome =", outcome.code());
+    }
+    match verdict {
+        None => {}
+        Some(EntryVerdict::Admitted) => question.conditions.push("r.kind IN (0, 1)".to_owned()),
+        Some(EntryVerdict::Refused) => question.conditions.push("r.kind IN (2, 3)".to_owned()),
+    }
+    Ok(question)
+}
+
+fn ceiling_ms(instant: Timestamp) -> i64 {
+    let ms = instant.as_millisecond();
+    if timestamp(ms) < instant {
+        ms.saturating_add(1)
+    } else {
+        ms
+    }
+}
+
+struct Found {
+    number: i64,
+    rank: i64,
+    entry: Entry,
+}
+
+/// The facts that stand only in the event of a request.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct EventFacts {
+    method: String,
+    path: String,
+    request_id: String,
+    param: Option<String>,
+    params: BTreeMap<String, String>,
+}
+
+fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let kind = row.get::<_, Sql<Kind>>(14)?.0;
+    let verdict = match kind {
+        Kind::Read | Kind::Write => EntryVerdict::Admitted,
+        Kind::Refused | Kind::RefusedByFilter => EntryVerdict::Refused,
+    };
+    let amount = minor(row, 11)?;
+    let account: String = row.get(7)?;
+    let alarms: Option<String> = row.get(24)?;
+    let body: Option<Vec<u8>> = row.get(25)?;
+    // An event that was tampered with is for `audit verify` to report; its entry is shown without these facts.
+    let facts: EventFacts = body
+        .and_then(|body| serde_json::from_slice(&body).ok())
+        .unwrap_or_default();
+    let entry = Entry {
+        id: hex::encode(row.get::<_, [u8; 24]>(1)?),
+        time: timestamp(row.get(2)?),
+        request_id: facts.request_id,
+        key_id: row.get(3)?,
+        label: row.get(4)?,
+        run_id: row.get(5)?,
+        vendor: row.get(6)?,
+        vendor_account: Some(account).filter(|account| !account.is_empty()),
+        operation: row.get(8)?,
+        method: facts.method,
+        path: facts.path,
+        idempotency_key: row.get(9)?,
+        client_idempotency_key: row.get(10)?,
+        amount: amount.map(|minor| minor.amount),
+        currency: amount.map(|minor| minor.currency),
+        cost_usd: row
+            .get::<_, Option<i64>>(13)?
+            .map(|cost| Micros::new(cost).to_string()),
+        verdict,
+        reason: row.get(15)?,
+        param: facts.param,
+        outcome: row
+            .get::<_, Option<Sql<EntryOutcome>>>(16)?
+            .map(|outcome| outcome.0),
+        status: row.get(17)?,
+        vendor_object_id: row.get(18)?,
+        stripe_charge_id: row.get(19)?,
+        vendor_request_id: row.get(20)?,
+        attempts: row.get(21)?,
+        replays: row.get::<_, i64>(22)?.cast_unsigned(),
+        latency_ms: row.get(23)?,
+        alarms: alarms
+            .map(|names| names.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
+        params: facts.params,
+    };
+    Ok(Found {
+        number: row.get(0)?,
+        rank: row.get(26)?,
+        entry,
+    })
+}

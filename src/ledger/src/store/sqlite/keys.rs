@@ -1,0 +1,153 @@
+//! Keys, and the links from a key to its requests.
+
+use keybrake_contract::digest::Digest;
+use keybrake_contract::money::Micros;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::codes::digest as digest_at;
+use crate::clock::timestamp;
+use crate::model::Key;
+use crate::store::{Admission, FullKey, KeyNumber, Link, RequestNumber, StoreError};
+
+/// The columns of [`full_key`].
+pub const COLUMNS: &str = "number, key_id, digest, label, workspace, key_grant, caps, worst_case, created_at, expires_at, revoked_at, metadata";
+
+pub fn full_key(row: &Row<'_>) -> rusqlite::Result<FullKey> {
+    let json = |index: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(index)?.as_str()?) };
+    let bad = |index: usize| {
+        move |error: serde_json::Error| {
+            rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error))
+        }
+    };
+    let metadata: Option<String> = row.get(11)?;
+    Ok(FullKey {
+        number: row.get(0)?,
+        key: Key {
+            key_id: row.get(1)?,
+            digest: digest_at(row, 2)?,
+            label: row.get(3)?,
+            workspace: row.get(4)?,
+            grant: serde_json::from_str(json(5)?).map_err(bad(5))?,
+            caps: serde_json::from_str(json(6)?).map_err(bad(6))?,
+            worst_case: row.get::<_, Option<i64>>(7)?.map(Micros::new),
+            created_at: timestamp(row.get(8)?),
+            expires_at: timestamp(row.get(9)?),
+            revoked_at: row.get::<_, Option<i64>>(10)?.map(timestamp),
+            metadata: metadata
+                .map(|text| serde_json::from_str(&text))
+                .transpose()
+                .map_err(bad(11))?,
+        },
+    })
+}
+
+pub fn by_digest(connection: &Connection, digest: &Digest) -> Result<Option<FullKey>, StoreError> {
+    Ok(connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE digest = ?1"))?
+        .query_row([digest.as_bytes()], full_key)
+        .optional()?)
+}
+
+pub fn by_id(connection: &Connection, key_id: &str) -> Result<Option<FullKey>, StoreError> {
+    Ok(connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE key_id = ?1"))?
+        .query_row([key_id], full_key)
+        .optional()?)
+}
+
+pub fn workspace(connection: &Connection, key: KeyNumber) -> Result<Option<String>, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT workspace FROM keys WHERE number = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?)
+}
+
+pub fn unrevoked_by_label_prefix(
+    connection: &Connection,
+    prefix: &str,
+) -> Result<Vec<FullKey>, StoreError> {
+    let keys = connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM keys WHERE label >= ?1 AND substr(label, 1, length(?1)) = ?1 AND revoked_at IS NULL"
+        ))?
+        .query_map([prefix], full_key)?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(keys)
+}
+
+pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> {
+    connection
+        .prepare_cached("INSERT INTO subjects DEFAULT VALUES")?
+        .execute([])?;
+    let number = connection.last_insert_rowid();
+    connection
+        .prepare_cached(
+            "INSERT INTO keys (number, key_id, digest, label, workspace, vendor, key_grant, caps, worst_case, created_at,
+                               expires_at, revoked_at, metadata)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            number,
+            key.key_id,
+            key.digest.as_bytes(),
+            key.label,
+            key.workspace,
+            key.grant.vendor,
+            json(&key.grant)?,
+            json(&key.caps)?,
+            key.worst_case.map(Micros::get),
+            key.created_at.as_millisecond(),
+            key.expires_at.as_millisecond(),
+            key.revoked_at.map(|at| at.as_millisecond()),
+            key.metadata.as_ref().map(json).transpose()?,
+        ])?;
+    Ok(number)
+}
+
+pub fn change(connection: &Connection, number: KeyNumber, key: &Key) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE keys SET label = ?2, key_grant = ?3, caps = ?4, worst_case = ?5, expires_at = ?6, revoked_at = ?7,
+                             metadata = ?8
+             WHERE number = ?1",
+        )?
+        .execute(params![
+            number,
+            key.label,
+            json(&key.grant)?,
+            json(&key.caps)?,
+            key.worst_case.map(Micros::get),
+            key.expires_at.as_millisecond(),
+            key.revoked_at.map(|at| at.as_millisecond()),
+            key.metadata.as_ref().map(json).transpose()?,
+        ])?;
+    Ok(())
+}
+
+pub fn link(
+    connection: &Connection,
+    key: KeyNumber,
+    request: RequestNumber,
+    admission: Admission,
+) -> Result<Link, StoreError> {
+    let (count, most) = match admission {
+        Admission::Refused => (0, i64::MAX),
+        Admission::Admitted { most } => (
+            1,
+            most.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX)),
+        ),
+    };
+    let linked: Option<Option<RequestNumber>> = connection
+        .prepare_cached(
+            "UPDATE subjects SET previous = last, last = ?2, admitted = admitted + ?3
+             WHERE number = ?1 AND admitted < ?4 RETURNING previous",
+        )?
+        .query_row(params![key, request, count, most], |row| row.get(0))
+        .optional()?;
+    Ok(linked.map_or(Link::Full, Link::Linked))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError(error.to_string()))
+}

@@ -1,0 +1,197 @@
+//! Reading connections: lists, balances, the chain.
+
+use std::ops::ControlFlow;
+
+use keybrake_contract::money::Micros;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+
+use super::codes::digest;
+use super::{entries, keys, money, write};
+use crate::book::Parts;
+use crate::engine::UnknownFigures;
+use crate::model::{AuditQuery, Entry, Key, KeyFilter, KeyStatus, Page};
+use crate::store::{ChainHead, EventRow, FullKey, ListError, Reads, StoreError};
+
+/// Most items of a page, whatever is asked for.
+pub(super) const MAX_PAGE: u32 = 1000;
+
+/// A connection that only reads.
+pub struct SqliteReads {
+    connection: Connection,
+}
+
+impl SqliteReads {
+    pub(super) const fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+}
+
+impl Reads for SqliteReads {
+    fn key(&mut self, key_id: &str) -> Result<Option<FullKey>, StoreError> {
+        keys::by_id(&self.connection, key_id)
+    }
+
+    fn balances(&mut self, key: i64, windows: &[i64]) -> Result<Vec<Option<Parts>>, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let balances = windows
+            .iter()
+            .map(|window| money::balance(&transaction, key, *window))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(balances)
+    }
+
+    fn keys(&mut self, filter: &KeyFilter, now: i64) -> Result<Page<Key>, ListError> {
+        let KeyFilter {
+            label_prefix,
+            vendor,
+            workspace,
+            status,
+            limit,
+            cursor,
+        } = filter;
+        let mut conditions = vec!["true".to_owned()];
+        let mut values: Vec<Value> = Vec::new();
+        let mut add = |condition: &str, value: Value| {
+            values.push(value);
+            conditions.push(condition.replace("?#", &format!("?{}", values.len())));
+        };
+        if let Some(prefix) = label_prefix {
+            add(
+                "label >= ?# AND substr(label, 1, length(?#)) = ?#",
+                Value::from(prefix.clone()),
+            );
+        }
+        if let Some(vendor) = vendor {
+            add("vendor = ?#", Value::from(vendor.clone()));
+        }
+        if let Some(workspace) = workspace {
+            add("workspace = ?#", Value::from(workspace.clone()));
+        }
+        match status {
+            None => {}
+            Some(KeyStatus::Active) => {
+                add("revoked_at IS NULL AND expires_at > ?#", Value::from(now))
+            }
+            Some(KeyStatus::Expired) => {
+                add("revoked_at IS NULL AND expires_at <= ?#", Value::from(now))
+            }
+            Some(KeyStatus::Revoked) => {
+                add("revoked_at IS NOT NULL AND ?# >= 0", Value::from(0_i64));
+            }
+        }
+        if let Some(cursor) = cursor {
+            let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
+            add("number < ?#", Value::from(before));
+        }
+        let limit = usize::try_from((*limit).clamp(1, MAX_PAGE)).unwrap_or(1);
+        let sql = format!(
+            "SELECT {} FROM keys WHERE {} ORDER BY number DESC LIMIT {}",
+            keys::COLUMNS,
+            conditions.join(" AND "),
+            limit.saturating_add(1)
+        );
+        let found = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params_from_iter(values), keys::full_key)?
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(StoreError::from)?;
+        Ok(page(
+            found,
+            limit,
+            |key| key.number.to_string(),
+            |key| key.key,
+        ))
+    }
+
+    fn entries(&mut self, query: &AuditQuery) -> Result<Page<Entry>, ListError> {
+        let transaction = self
+            .connection
+            .unchecked_transaction()
+            .map_err(StoreError::from)?;
+        entries::page_of(&transaction, query)
+    }
+
+    fn unknown(&mut self, now: i64) -> Result<UnknownFigures, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(cost), 0), min(at) FROM requests WHERE hold = 3 AND kind = 1",
+            )?
+            .query_row([], |row| {
+                let oldest: Option<i64> = row.get(2)?;
+                Ok(UnknownFigures {
+                    count: row.get::<_, i64>(0)?.cast_unsigned(),
+                    amount: row.get(1).map(Micros::new)?,
+                    oldest_age_ms: oldest.map(|at| now.saturating_sub(at).max(0)),
+                })
+            })?)
+    }
+
+    fn chain_head(&mut self) -> Result<ChainHead, StoreError> {
+        Ok(write::chain_head(&self.connection)?)
+    }
+
+    fn chain(
+        &mut self,
+        visit: &mut dyn FnMut(EventRow) -> ControlFlow<()>,
+    ) -> Result<ChainHead, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let head = write::chain_head(&transaction)?;
+        let mut statement =
+            transaction.prepare_cached("SELECT seq, hash, body FROM events ORDER BY seq")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let event = EventRow {
+                seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                hash: digest(row, 1)?,
+                body: row.get(2)?,
+            };
+            if visit(event).is_break() {
+                break;
+            }
+        }
+        Ok(head)
+    }
+}
+
+/// Cuts what was found (one more than wanted, if there is more) to a page.
+pub(super) fn page<F, T>(
+    found: Vec<F>,
+    limit: usize,
+    cursor: impl Fn(&F) -> String,
+    item: impl Fn(F) -> T,
+) -> Page<T> {
+    let has_more = found.len() > limit;
+    let last = limit.checked_sub(1).and_then(|index| found.get(index));
+    Page {
+        next_cursor: last.filter(|_| has_more).map(cursor),
+        items: found.into_iter().take(limit).map(item).collect(),
+    }
+}
+
+/// The number of the first request at or after an instant. Requests are numbered without gaps in the order of time.
+pub(super) fn first_since(connection: &Connection, ms: i64) -> Result<i64, StoreError> {
+    let last: i64 =
+        connection.query_row("SELECT coalesce(max(number), 0) FROM requests", [], |row| {
+            row.get(0)
+        })?;
+    let mut statement = connection.prepare_cached("SELECT at FROM requests WHERE number = ?1")?;
+    let (mut low, mut high) = (1_i64, last.saturating_add(1));
+    while low < high {
+        let middle = low.midpoint(high);
+        let at: Option<i64> = statement
+            .query_row(params![middle], |row| row.get(0))
+            .optional()?;
+        if at.is_some_and(|at| at < ms) {
+            low = middle.saturating_add(1);
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}

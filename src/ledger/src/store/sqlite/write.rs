@@ -1,0 +1,471 @@
+//! The writer's connection: transactions, the chain, commands, places. The rest is handed on.
+
+use std::collections::HashMap;
+
+use keybrake_contract::digest::Digest;
+use keybrake_contract::ids::CommandId;
+use keybrake_contract::money::Micros;
+use keybrake_contract::wire::StoredAnswer;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::codes::{command_id, digest};
+use super::{Lock, holds, keys, money};
+use crate::book::{Movement, Parts};
+use crate::model::Key;
+use crate::store::{
+    Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
+    KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey, RequestNumber,
+    Store, StoreError, Taken,
+};
+
+/// Most places that are remembered; more are looked up.
+const PLACES: usize = 10_000;
+
+/// The one writer of a database.
+pub struct SqliteStore {
+    connection: Connection,
+    places: HashMap<String, PlaceNumber>,
+    next_request: Option<RequestNumber>,
+    _lock: Lock,
+}
+
+impl SqliteStore {
+    pub(super) fn new(connection: Connection, lock: Lock) -> Result<Self, StoreError> {
+        let store = Self {
+            connection,
+            places: HashMap::new(),
+            next_request: None,
+            _lock: lock,
+        };
+        store.begin_chain()?;
+        store.check_head()?;
+        Ok(store)
+    }
+
+    /// A chain's name is made once, when the database is, and kept.
+    fn begin_chain(&self) -> Result<(), StoreError> {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(|error| StoreError(error.to_string()))?;
+        self.connection.execute(
+            "INSERT INTO chain (only, id, seq, hash, at) VALUES (1, ?1, 0, ?2, 0) ON CONFLICT (only) DO NOTHING",
+            params![hex::encode(random), [0_u8; 32]],
+        )?;
+        Ok(())
+    }
+}
+
+impl SqliteStore {
+    /// The head must be the last event: else the chain was cut off, or something was written past the ledger.
+    fn check_head(&self) -> Result<(), StoreError> {
+        let head = chain_head(&self.connection)?;
+        let last = self
+            .connection
+            .query_row(
+                "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1",
+                [],
+                |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), digest(row, 1)?)),
+            )
+            .optional()?;
+        if last.map_or(head.seq == 0, |last| last == (head.seq, head.hash)) {
+            return Ok(());
+        }
+        Err(StoreError(format!(
+            "the audit chain ends at event {}, its head is event {}: run `keybrake audit verify`",
+            last.map_or(0, |(seq, _)| seq),
+            head.seq
+        )))
+    }
+}
+
+pub(super) fn chain_head(connection: &Connection) -> rusqlite::Result<ChainHead> {
+    connection.query_row("SELECT id, seq, hash, at FROM chain", [], |row| {
+        Ok(ChainHead {
+            chain: row.get_ref(0)?.as_str()?.into(),
+            seq: row.get::<_, i64>(1)?.cast_unsigned(),
+            hash: digest(row, 2)?,
+            at: row.get(3)?,
+        })
+    })
+}
+
+impl Store for SqliteStore {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute([])?;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.places.clear();
+        self.next_request = None;
+        if !self.connection.is_autocommit() {
+            // A failure here changes nothing: what was not committed is not there after the next opening.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn chain_head(&mut self) -> Result<ChainHead, StoreError> {
+        Ok(chain_head(&self.connection)?)
+    }
+
+    fn add_event(&mut self, head: &ChainHead, body: &[u8]) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO events (seq, hash, body) VALUES (?1, ?2, ?3)")?
+            .execute(params![head.seq.cast_signed(), head.hash.as_bytes(), body])?;
+        Ok(())
+    }
+
+    fn set_chain_head(&mut self, head: &ChainHead) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE chain SET seq = ?1, hash = ?2, at = ?3 WHERE only = 1")?
+            .execute(params![
+                head.seq.cast_signed(),
+                head.hash.as_bytes(),
+                head.at
+            ])?;
+        Ok(())
+    }
+
+    fn event(&mut self, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT body FROM events WHERE seq = ?1")?
+            .query_row([seq.cast_signed()], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn command(&mut self, id: CommandId) -> Result<Option<KnownCommand>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT digest, answer FROM commands WHERE id = ?1")?
+            .query_row([id.as_bytes()], |row| {
+                Ok(KnownCommand {
+                    digest: digest(row, 0)?,
+                    answer: row.get(1)?,
+                })
+            })
+            .optional()?)
+    }
+
+    fn add_command(
+        &mut self,
+        id: CommandId,
+        digest: &Digest,
+        at: i64,
+        answer: &[u8],
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO commands (id, digest, at, answer) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![id.as_bytes(), digest.as_bytes(), at, answer])?;
+        Ok(())
+    }
+
+    fn prune_commands(
+        &mut self,
+        cursor: Option<CommandId>,
+        walk: u32,
+        before: i64,
+    ) -> Result<Option<CommandId>, StoreError> {
+        let after = cursor.map_or([0_u8; 24], |id| *id.as_bytes());
+        let seen = self
+            .connection
+            .prepare_cached("SELECT id, at FROM commands WHERE id > ?1 ORDER BY id LIMIT ?2")?
+            .query_map(params![after, walk], |row| {
+                Ok((command_id(row, 0)?, row.get::<_, i64>(1)?))
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        for (id, at) in &seen {
+            if *at < before {
+                self.connection
+                    .prepare_cached("DELETE FROM commands WHERE id = ?1")?
+                    .execute([id.as_bytes()])?;
+            }
+        }
+        let is_end = u32::try_from(seen.len()).unwrap_or(u32::MAX) < walk;
+        Ok(seen.last().filter(|_| !is_end).map(|(id, _)| *id))
+    }
+
+    fn place(
+        &mut self,
+        vendor: &str,
+        credential: &str,
+        account: Option<&str>,
+    ) -> Result<PlaceNumber, StoreError> {
+        let account = account.unwrap_or_default();
+        let name = [vendor, credential, account].join("\0");
+        if let Some(number) = self.places.get(&name) {
+            return Ok(*number);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO places (vendor, credential, account) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute(params![vendor, credential, account])?;
+        let number = self
+            .connection
+            .prepare_cached(
+                "SELECT number FROM places WHERE vendor = ?1 AND credential = ?2 AND account = ?3",
+            )?
+            .query_row(params![vendor, credential, account], |row| row.get(0))?;
+        if self.places.len() >= PLACES {
+            self.places.clear();
+        }
+        self.places.insert(name, number);
+        Ok(number)
+    }
+
+    fn next_request(&mut self) -> Result<RequestNumber, StoreError> {
+        let number = match self.next_request {
+            Some(number) => number,
+            None => self.connection.query_row(
+                "SELECT coalesce(max(number), 0) + 1 FROM requests",
+                [],
+                |row| row.get(0),
+            )?,
+        };
+        self.next_request = Some(number.saturating_add(1));
+        Ok(number)
+    }
+
+    fn add_request(&mut self, request: &NewRequest<'_>) -> Result<(), StoreError> {
+        holds::add(&self.connection, request)
+    }
+
+    fn link(
+        &mut self,
+        key: KeyNumber,
+        request: RequestNumber,
+        admission: Admission,
+    ) -> Result<Link, StoreError> {
+        keys::link(&self.connection, key, request, admission)
+    }
+
+    fn hold_by_id(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError> {
+        holds::by_id(&self.connection, id)
+    }
+
+    fn hold(&mut self, number: RequestNumber) -> Result<Option<HoldRow>, StoreError> {
+        holds::by_number(&self.connection, number)
+    }
+
+    fn change_hold(
+        &mut self,
+        number: RequestNumber,
+        change: &HoldChange<'_>,
+    ) -> Result<(), StoreError> {
+        holds::change(&self.connection, number, change)
+    }
+
+    fn set_shadow(
+        &mut self,
+        number: RequestNumber,
+        shadow: RequestNumber,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE requests SET shadow = ?2 WHERE number = ?1")?
+            .execute(params![number, shadow])?;
+        Ok(())
+    }
+
+    fn add_alarm(&mut self, number: RequestNumber, alarm: &str) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE requests SET alarms = coalesce(alarms || ',', '') || ?2 WHERE number = ?1",
+            )?
+            .execute(params![number, alarm])?;
+        Ok(())
+    }
+
+    fn later_attempts(&mut self, number: RequestNumber) -> Result<Vec<AttemptRow>, StoreError> {
+        holds::later_attempts(&self.connection, number)
+    }
+
+    fn attempt_by_reserve(
+        &mut self,
+        reserve: CommandId,
+    ) -> Result<Option<(RequestNumber, u32)>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT request, attempt FROM attempts WHERE reserve = ?1")?
+            .query_row([reserve.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?)
+    }
+
+    fn add_attempt(
+        &mut self,
+        number: RequestNumber,
+        attempt: u32,
+        reserve: CommandId,
+        deadline: i64,
+    ) -> Result<(), StoreError> {
+        holds::add_attempt(&self.connection, number, attempt, reserve, deadline)
+    }
+
+    fn end_attempt(
+        &mut self,
+        number: RequestNumber,
+        attempt: u32,
+        state: AttemptState,
+    ) -> Result<(), StoreError> {
+        holds::end_attempt(&self.connection, number, attempt, state)
+    }
+
+    fn due(&mut self, now: i64, most: u32) -> Result<Vec<Due>, StoreError> {
+        holds::due(&self.connection, now, most)
+    }
+
+    fn open_attempts(&mut self) -> Result<u64, StoreError> {
+        let count: i64 = self.connection.query_row(
+            "SELECT (SELECT count(*) FROM requests WHERE deadline IS NOT NULL)
+                  + (SELECT count(*) FROM attempts WHERE deadline IS NOT NULL)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(count.cast_unsigned())
+    }
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<RequestNumber>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT request FROM records WHERE record_key = ?1")?
+            .query_row([key.as_bytes()], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn set_record(&mut self, key: &RecordKey, number: RequestNumber) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO records (record_key, request) VALUES (?1, ?2) ON CONFLICT (record_key) DO UPDATE SET request = ?2")?
+            .execute(params![key.as_bytes(), number])?;
+        Ok(())
+    }
+
+    fn add_mention(&mut self, mention: i64, number: RequestNumber) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO mentions (mention, request) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![mention, number])?;
+        Ok(())
+    }
+
+    fn object(
+        &mut self,
+        place: PlaceNumber,
+        object: &str,
+    ) -> Result<Option<ObjectRow>, StoreError> {
+        holds::object(&self.connection, place, object)
+    }
+
+    fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError> {
+        holds::open_holds(&self.connection, place, object)
+    }
+
+    fn add_answer(
+        &mut self,
+        number: RequestNumber,
+        answer: &StoredAnswer,
+    ) -> Result<(), StoreError> {
+        holds::add_answer(&self.connection, number, answer)
+    }
+
+    fn answer(&mut self, number: RequestNumber) -> Result<Option<KnownAnswer>, StoreError> {
+        holds::answer(&self.connection, number)
+    }
+
+    fn count_replay(&mut self, number: RequestNumber) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE requests SET replays = replays + 1 WHERE number = ?1")?
+            .execute([number])?;
+        Ok(())
+    }
+
+    fn answers_to_retire(
+        &mut self,
+        before: i64,
+        most: u32,
+    ) -> Result<Vec<(RequestNumber, StoredAnswer)>, StoreError> {
+        holds::answers_to_retire(&self.connection, before, most)
+    }
+
+    fn retire_answer(
+        &mut self,
+        number: RequestNumber,
+        summary: &StoredAnswer,
+    ) -> Result<(), StoreError> {
+        holds::retire_answer(&self.connection, number, summary)
+    }
+
+    fn take(&mut self, key: KeyNumber, window: i64, amount: Micros) -> Result<Taken, StoreError> {
+        money::take(&self.connection, key, window, amount)
+    }
+
+    fn move_parts(
+        &mut self,
+        key: KeyNumber,
+        window: i64,
+        movement: Movement,
+    ) -> Result<Option<Parts>, StoreError> {
+        money::move_parts(&self.connection, key, window, movement)
+    }
+
+    fn balance(&mut self, key: KeyNumber, window: i64) -> Result<Option<Parts>, StoreError> {
+        Ok(money::balance(&self.connection, key, window)?)
+    }
+
+    fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError> {
+        money::put(&self.connection, key, window, parts)
+    }
+
+    fn remove_balance(&mut self, key: KeyNumber, window: i64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("DELETE FROM balances WHERE subject = ?1 AND window = ?2")?
+            .execute(params![key, window])?;
+        Ok(())
+    }
+
+    fn spent_since(
+        &mut self,
+        key: KeyNumber,
+        since: i64,
+        cap: Micros,
+    ) -> Result<Parts, StoreError> {
+        money::spent_since(&self.connection, key, since, cap)
+    }
+
+    fn key_by_digest(&mut self, digest: &Digest) -> Result<Option<FullKey>, StoreError> {
+        keys::by_digest(&self.connection, digest)
+    }
+
+    fn key_by_id(&mut self, key_id: &str) -> Result<Option<FullKey>, StoreError> {
+        keys::by_id(&self.connection, key_id)
+    }
+
+    fn workspace(&mut self, key: KeyNumber) -> Result<Option<String>, StoreError> {
+        keys::workspace(&self.connection, key)
+    }
+
+    fn unrevoked_by_label_prefix(&mut self, prefix: &str) -> Result<Vec<FullKey>, StoreError> {
+        keys::unrevoked_by_label_prefix(&self.connection, prefix)
+    }
+
+    fn add_key(&mut self, key: &Key) -> Result<KeyNumber, StoreError> {
+        keys::add(&self.connection, key)
+    }
+
+    fn change_key(&mut self, number: KeyNumber, key: &Key) -> Result<(), StoreError> {
+        keys::change(&self.connection, number, key)
+    }
+
+    fn count_keys(&mut self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .connection
+            .query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    }
+}
