@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,5 +76,7 @@ def _captured(argv: list[str]) -> str:
 
 
 def _cargo(what: str, arguments: list[str]) -> None:
-    if subprocess.run(["cargo", *arguments], cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode != 0:
+    # Progress is for somebody who watches; without a terminal only what is wrong is said.
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    if subprocess.run(["cargo", *arguments, *quiet], cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode != 0:
         raise StackError(f"{what} could not be built: `cargo {' '.join(arguments)}` says why above")

@@ -68,6 +68,8 @@ class Child:
 
     def start(self) -> None:
         """Starts the program in a session of its own, so that a Ctrl-C reaches the launcher alone."""
+        if self.alive():
+            raise StackError(f"{self.name} is running already, pid {self.pid}")
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         with open(self.log_file, "ab") as log, signals_held():
             self._popen = self._spawn(log)

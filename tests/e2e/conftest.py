@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import pytest
 from harness import Keybrake
+from launcher import Launcher
 
 from stack import build, envoy_binary
 
@@ -81,3 +82,18 @@ def fresh(
     yield start
     for kb in started:
         kb.stop()
+
+
+@pytest.fixture
+def launchers(stacks_folder: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Launcher]]:
+    """Makes launchers with run folders and ports of their own; arguments are the shell's variables."""
+    made: list[Launcher] = []
+
+    def make(run_dir: Optional[Path] = None, **more: str) -> Launcher:
+        own = stacks_folder / f"{request.node.name[:40].replace('/', '_')}-user{len(made)}" / "run"
+        made.append(Launcher(run_dir or own, more=more))
+        return made[-1]
+
+    yield make
+    for launcher in made:
+        launcher.end_leftovers()

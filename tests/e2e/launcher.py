@@ -9,11 +9,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from stack import Ports
+from stack.local import running_children
 from stack.polling import eventually
 from stack.ports import VARIABLES, is_free
+from stack.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # A first build is under way in none of these: the session's fixtures have built already.
@@ -60,10 +62,20 @@ class Launcher:
             text=True,
         )
 
+    def end_leftovers(self) -> None:
+        """Ends what a failed test has left."""
+        for child in running_children(RunFolder(self.run_dir)):
+            child.kill()
+            child.wait(10)
+
     def leaves_nothing(self) -> bool:
         """No port is held, no pid file is there and no program names the run folder."""
         ports_free = all(is_free(getattr(self.ports, name)) for name in VARIABLES)
         return ports_free and not list(self.run_dir.glob("pids/*.json")) and not programs_naming(self.run_dir)
+
+
+# What the fixture `launchers` gives.
+Launchers = Callable[..., Launcher]
 
 
 def programs_naming(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import httpx
 import pytest
@@ -77,13 +77,23 @@ def to_ledger(kb: Keybrake) -> int:
 
 
 def raw(port: int, request: bytes, deadline_s: float = 10.0) -> bytes:
-    """Sends these bytes and reads to the end of what comes back."""
+    """Sends these bytes and reads one answer."""
     with socket.create_connection((LOOPBACK, port), timeout=deadline_s) as connection:
         connection.sendall(request)
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-        return b"".join(parts)
+        answer = b""
+        while not whole(answer):
+            part = connection.recv(65536)
+            if not part:
+                break
+            answer += part
+        return answer
+
+
+def whole(answer: bytes) -> bool:
+    """Whether the body is as long as its header says."""
+    head, parted, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head)
+    return bool(parted) and length is not None and len(body) >= int(length[1])
 
 
 def line(method: str, path: str, host: str = "127.0.0.1", more: str = "") -> bytes:
@@ -310,9 +320,9 @@ def test_the_filters_own_answers_are_left_alone(keybrake: Keybrake) -> None:
 def logged(kb: Keybrake, request_id: str) -> dict[str, Any]:
     """The access log's line of a request."""
 
-    def find() -> list[dict[str, Any]]:
+    def find() -> Optional[list[dict[str, Any]]]:
         lines = [json.loads(text) for text in kb.stack.envoy.access_log.read_text().splitlines() if text.endswith("}")]
-        return [entry for entry in lines if entry["request_id"] == request_id]
+        return [entry for entry in lines if entry["request_id"] == request_id] or None
 
     (entry,) = eventually(find, 5, f"request {request_id} is in the access log")
     return entry
@@ -344,7 +354,7 @@ def test_the_access_log_holds_no_key_and_no_query(keybrake: Keybrake) -> None:
     text = keybrake.stack.envoy.access_log.read_text()
     assert mark not in text
     assert key.secret not in text
-    assert "vault_key_" not in text
+    assert re.search(r"vault_key_[0-9a-f]{8}", text) is None
     assert keybrake.stack.vendor_secret not in text
 
 

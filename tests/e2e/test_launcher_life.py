@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,33 +14,40 @@ from pathlib import Path
 
 import pytest
 from harness import Keybrake
-from launcher import Launcher, end, gone, one_clear_line, wait_for_line
+from launcher import Launchers, end, gone, one_clear_line, wait_for_line
 
 from stack.child import Child, began_at
 from stack.polling import eventually
 
+PAGE = 4096
+
 pytestmark = pytest.mark.usefixtures("artifacts", "envoy")
 
 
-def test_a_corrupt_database_is_one_clear_line(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/keybrake.db").write_bytes(b"no database at all, but long enough to be one. " * 200)
+def test_a_corrupt_database_is_one_clear_line(launchers: Launchers) -> None:
+    launcher = launchers()
+    launcher.run_dir.mkdir(parents=True)
+    (launcher.run_dir / "keybrake.db").write_bytes(b"no database at all, but long enough to be one. " * 200)
     ended = launcher.run("up")
     assert one_clear_line(ended).startswith("keybrake: ledger ended before it was ready; its log is ")
     assert "keybrake.db" in ended.err, "the ledger's own line names the file"
     assert launcher.leaves_nothing()
 
 
-def test_a_damaged_page_of_the_database_is_noticed(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_a_damaged_page_of_the_database_is_noticed(launchers: Launchers) -> None:
+    launcher = launchers()
     assert launcher.run("run", "--once").code == 0
-    database = tmp_path / "run/keybrake.db"
+    database = launcher.run_dir / "keybrake.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        # Everything into the file itself: what still stands in the log would be read from there.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = bytearray(database.read_bytes())
-    whole[16:24] = b"\xff" * 8
+    assert len(whole) > 3 * PAGE
+    whole[PAGE : 3 * PAGE] = b"\xff" * (2 * PAGE)
     database.write_bytes(whole)
     ended = launcher.run("up")
     assert "ledger ended before it was ready" in one_clear_line(ended)
+    assert "corrupt" in ended.err
     assert launcher.leaves_nothing()
 
 
@@ -50,8 +59,8 @@ def test_a_filter_that_is_no_module_does_not_start(tmp_path: Path, fresh: Callab
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, sent: int) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_a_start_that_is_interrupted_leaves_nothing(launchers: Launchers, sent: int) -> None:
+    launcher = launchers()
     with launcher.begin("up") as running:
         wait_for_line(running, "sandbox vendor on")
         ended = end(running, sent)
@@ -60,11 +69,11 @@ def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, sent: int) -
     assert launcher.leaves_nothing()
 
 
-def test_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_a_stale_pid_file_is_no_obstacle(launchers: Launchers) -> None:
+    launcher = launchers()
     assert launcher.run("up").code == 0
-    for file in (tmp_path / "run/pids").glob("*.json"):
-        child = Child.found(file.stem, file, tmp_path / "log")
+    for file in (launcher.run_dir / "pids").glob("*.json"):
+        child = Child.found(file.stem, file, launcher.run_dir / "log")
         assert child is not None
         child.kill(signal.SIGKILL)
         assert child.wait(10)
@@ -82,16 +91,16 @@ def test_a_pid_file_that_cannot_be_read_is_no_obstacle(tmp_path: Path, text: str
     assert not file.exists()
 
 
-def test_a_pid_that_belongs_to_somebody_else_now_is_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "run/pids"
+def test_a_pid_that_belongs_to_somebody_else_now_is_left_alone(launchers: Launchers) -> None:
+    launcher = launchers()
+    folder = launcher.run_dir / "pids"
     folder.mkdir(parents=True)
-    (tmp_path / "run").chmod(0o700)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         began = began_at(stranger.pid)
         assert began is not None
         note = {"pid": stranger.pid, "began": str(int(began) - 1), "note": ""}
         (folder / "ledger.json").write_text(json.dumps(note))
-        down = Launcher(tmp_path / "run").run("down")
+        down = launcher.run("down")
         assert down.out == "keybrake: nothing was running\n"
         assert stranger.poll() is None
         stranger.communicate(b"\n")
@@ -106,19 +115,18 @@ def test_files_of_the_run_folder_are_for_their_owner_alone(keybrake: Keybrake) -
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_long_run_folder_gets_a_short_socket(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / ("long" * 20) / ("longer" * 20))
+def test_a_long_run_folder_gets_a_short_socket(launchers: Launchers, tmp_path: Path) -> None:
+    launcher = launchers(tmp_path / ("long" * 20) / ("longer" * 20))
     ended = launcher.run("run", "--once")
     assert ended.code == 0, ended
     assert launcher.leaves_nothing()
 
 
-def test_a_test_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+def test_a_test_run_that_is_killed_leaves_nothing(launchers: Launchers) -> None:
     """The watchdog of `conftest.py`: the run is gone, its pipe closes, what its pid files name is ended."""
-    folder = tmp_path / "stacks/one"
-    launcher = Launcher(folder)
+    launcher = launchers()
     watchdog = Path(__file__).with_name("watchdog.py")
-    with subprocess.Popen([sys.executable, watchdog, folder.parent], stdin=subprocess.PIPE) as running:
+    with subprocess.Popen([sys.executable, watchdog, launcher.run_dir.parent], stdin=subprocess.PIPE) as running:
         assert launcher.run("up").code == 0
         assert running.stdin is not None
         running.stdin.close()
@@ -127,7 +135,7 @@ def test_a_test_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     gone(launcher)
 
 
-def test_down_waits_for_open_requests(fresh: Callable[..., Keybrake]) -> None:
+def test_down_waits_for_open_requests(launchers: Launchers, fresh: Callable[..., Keybrake]) -> None:
     """A charge that is under way when `make down` comes is settled, and its client gets its answer."""
     kb = fresh()
     key = kb.issue()
@@ -142,7 +150,7 @@ def test_down_waits_for_open_requests(fresh: Callable[..., Keybrake]) -> None:
     argv = [sys.executable, "-c", script, f"{kb.url}/stripe/v1/charges", key.secret]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "no_proxy": "*"}) as client:
         eventually(lambda: kb.executions("open") == 1, 10, "the vendor has the charge")
-        down = Launcher(run_dir).run("down")
+        down = launchers(run_dir).run("down")
         out, _ = client.communicate(timeout=30)
     assert down.code == 0, down
     assert out == b"200\n"

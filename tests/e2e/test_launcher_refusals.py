@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from launcher import ROOT, Launcher, one_clear_line
+from launcher import ROOT, one_clear_line
 
 from stack import Ports, StackError, Vendor, envoy_binary
 from stack.ports import LOOPBACK, VARIABLES
@@ -30,8 +30,8 @@ SETTINGS = [
 
 @pytest.mark.parametrize("variable", VARIABLES.values())
 @pytest.mark.parametrize("shared", ["", "reuse_port"])
-def test_a_taken_port_is_named_with_its_variable(tmp_path: Path, variable: str, shared: str) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_a_taken_port_is_named_with_its_variable(launchers: Launchers, variable: str, shared: str) -> None:
+    launcher = launchers()
     with socket.socket() as holder:
         if shared:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -45,16 +45,16 @@ def test_a_taken_port_is_named_with_its_variable(tmp_path: Path, variable: str, 
     assert launcher.leaves_nothing()
 
 
-def test_a_port_given_twice_is_refused(tmp_path: Path) -> None:
+def test_a_port_given_twice_is_refused(launchers: Launchers) -> None:
     port = Ports.free().envoy
-    launcher = Launcher(tmp_path / "run", more={"KEYBRAKE_ENVOY_PORT": str(port), "KEYBRAKE_LEDGER_PORT": str(port)})
+    launcher = launchers(**{"KEYBRAKE_ENVOY_PORT": str(port), "KEYBRAKE_LEDGER_PORT": str(port)})
     line = one_clear_line(launcher.run("up"))
     assert line == f"keybrake: port {port} is given twice: KEYBRAKE_ENVOY_PORT and KEYBRAKE_LEDGER_PORT"
 
 
 @pytest.mark.parametrize(("more", "expected"), SETTINGS)
-def test_a_setting_that_makes_no_sense_is_named(tmp_path: Path, more: dict[str, str], expected: str) -> None:
-    launcher = Launcher(tmp_path / "run", more=more)
+def test_a_setting_that_makes_no_sense_is_named(launchers: Launchers, more: dict[str, str], expected: str) -> None:
+    launcher = launchers(**more)
     assert expected in one_clear_line(launcher.run("up"))
     assert launcher.leaves_nothing()
 
@@ -81,9 +81,9 @@ def test_an_upstream_without_tls_or_with_more_than_a_host_is_refused(upstream: s
         Vendor.stripe("sk_test_sandbox_x", upstream)
 
 
-def test_a_secret_never_shows_in_an_error_or_a_repr(tmp_path: Path) -> None:
+def test_a_secret_never_shows_in_an_error_or_a_repr(launchers: Launchers) -> None:
     secret = "sk_test_sandbox_visible\nnot"
-    ended = Launcher(tmp_path / "run", more={"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": secret}).run("up")
+    ended = launchers(**{"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": secret}).run("up")
     assert "visible" not in one_clear_line(ended) + ended.out
     assert "visible" not in repr(Vendor.stripe("sk_test_sandbox_visible", "http://127.0.0.1:1"))
 
@@ -97,17 +97,17 @@ def fake_envoy(folder: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize("version", ["1.34.2", "1.35.9", "0.99.0"])
-def test_an_envoy_that_is_too_old_is_refused(tmp_path: Path, version: str) -> None:
+def test_an_envoy_that_is_too_old_is_refused(launchers: Launchers, tmp_path: Path, version: str) -> None:
     binary = fake_envoy(tmp_path, version)
-    launcher = Launcher(tmp_path / "run", more={"ENVOY_BIN": str(binary)})
+    launcher = launchers(**{"ENVOY_BIN": str(binary)})
     line = one_clear_line(launcher.run("up"))
     assert line == f"keybrake: Envoy {version} is too old, 1.36 or newer is needed: {binary}"
     assert launcher.leaves_nothing()
 
 
-def test_envoy_bin_has_to_be_an_envoy(tmp_path: Path) -> None:
+def test_envoy_bin_has_to_be_an_envoy(launchers: Launchers) -> None:
     for given, expected in (("/bin/true", "does not say that it is an Envoy"), ("/nowhere/envoy", "is no program")):
-        launcher = Launcher(tmp_path / "run", more={"ENVOY_BIN": given})
+        launcher = launchers(**{"ENVOY_BIN": given})
         assert expected in one_clear_line(launcher.run("up"))
 
 
@@ -143,9 +143,9 @@ def unwritable_folders(tmp_path: Path) -> list[Path]:
     return folders
 
 
-def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_written_is_named(launchers: Launchers, tmp_path: Path) -> None:
     for folder in unwritable_folders(tmp_path):
-        line = one_clear_line(Launcher(folder).run("up"))
+        line = one_clear_line(launchers(folder).run("up"))
         assert str(folder) in line
         assert "KEYBRAKE_RUN_DIR" in line
 
@@ -168,10 +168,10 @@ def test_make_names_a_missing_python(tmp_path: Path) -> None:
     assert made.stdout == ""
 
 
-def test_a_missing_cargo_or_c_compiler_is_named(tmp_path: Path) -> None:
+def test_a_missing_cargo_or_c_compiler_is_named(launchers: Launchers, tmp_path: Path) -> None:
     for tools, expected in (([], "cargo is missing"), (["cargo"], "a C compiler is missing")):
         path = path_with_only(tmp_path / f"bin{len(tools)}", *tools)
-        launcher = Launcher(tmp_path / "run", more={"PATH": path})
+        launcher = launchers(**{"PATH": path})
         assert expected in one_clear_line(launcher.run("up"))
         assert launcher.leaves_nothing()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 from harness import Keybrake
-from launcher import Launcher, end, gone, one_clear_line, wait_for_line
+from launcher import Launchers, end, gone, one_clear_line, wait_for_line
 
 from stack import build, demo
 from stack.calls import call
@@ -30,8 +29,8 @@ def steps_of(out: str) -> list[str]:
     return [line.strip() for line in out.splitlines() if line.strip().startswith("✓")]
 
 
-def test_the_demo_runs_in_order_and_leaves_nothing(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_the_demo_runs_in_order_and_leaves_nothing(launchers: Launchers) -> None:
+    launcher = launchers()
     ended = launcher.run("run", "--once")
     assert ended.code == 0, ended
     said = steps_of(ended.out)
@@ -43,23 +42,23 @@ def test_the_demo_runs_in_order_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_run_stays_without_a_terminal_until_a_signal_ends_it(tmp_path: Path, sent: int) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_run_stays_without_a_terminal_until_a_signal_ends_it(launchers: Launchers, sent: int) -> None:
+    launcher = launchers()
     with launcher.begin("run") as running:
         lines = wait_for_line(running, "$KEYBRAKE_URL/audit")
-        assert f"  source {tmp_path}/run/env" in lines
+        assert f"  source {launcher.run_dir}/env" in lines
         assert call("GET", f"http://127.0.0.1:{launcher.ports.envoy}/readyz").status == 200
         ended = end(running, sent)
     assert ended.code == 0, ended
     assert launcher.leaves_nothing()
 
 
-def test_run_ends_when_a_part_ends_by_itself(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_run_ends_when_a_part_ends_by_itself(launchers: Launchers) -> None:
+    launcher = launchers()
     with launcher.begin("run") as running:
         wait_for_line(running, "$KEYBRAKE_URL/audit")
-        (pid_file,) = (tmp_path / "run/pids").glob("ledger.json")
-        ledger = Child.found("ledger", pid_file, tmp_path / "log")
+        (pid_file,) = (launcher.run_dir / "pids").glob("ledger.json")
+        ledger = Child.found("ledger", pid_file, launcher.run_dir / "log")
         assert ledger is not None
         ledger.kill(signal.SIGKILL)
         _, err = running.communicate(timeout=60)
@@ -87,8 +86,8 @@ def test_the_demo_notices_a_second_request_at_the_vendor(keybrake: Keybrake) -> 
         job.repeat(charge_id)
 
 
-def test_up_status_env_down(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_up_status_env_down(launchers: Launchers) -> None:
+    launcher = launchers()
     assert launcher.run("status").code == 3
     up = launcher.run("up")
     assert up.code == 0, up
@@ -114,13 +113,13 @@ def test_up_status_env_down(tmp_path: Path) -> None:
     assert launcher.run("down").out == "keybrake: nothing was running\n"
 
 
-def test_a_stack_comes_back_with_its_keys_and_its_money(tmp_path: Path) -> None:
-    launcher = Launcher(tmp_path / "run")
+def test_a_stack_comes_back_with_its_keys_and_its_money(launchers: Launchers) -> None:
+    launcher = launchers()
     assert launcher.run("run", "--once").code == 0
-    env = (tmp_path / "run/env").read_text()
+    env = (launcher.run_dir / "env").read_text()
     assert launcher.run("up").code == 0
-    assert (tmp_path / "run/env").read_text() == env
-    audit_key = (tmp_path / "run/keys/audit").read_text().strip()
+    assert (launcher.run_dir / "env").read_text() == env
+    audit_key = (launcher.run_dir / "keys/audit").read_text().strip()
     seen = call("GET", f"http://127.0.0.1:{launcher.ports.envoy}/audit", bearer=audit_key).json()
     assert len(seen["entries"]) == 3
     assert launcher.run("down").code == 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launcher import Launcher, end, wait_for_line
+from launcher import Launchers, end, wait_for_line
 from test_main_job import STEPS, steps_of
 
 from stack import build
@@ -69,36 +69,36 @@ def environments_of(folder: Path) -> dict[str, bytes]:
     return shown
 
 
-def test_a_live_key_in_the_shell_counts_for_nothing(tmp_path: Path, listener: Listener) -> None:
+def test_a_live_key_in_the_shell_counts_for_nothing(launchers: Launchers, listener: Listener) -> None:
     upstream = f"http://{LOOPBACK}:{listener.port}"
     shell = {"STRIPE_SECRET_KEY": LIVE, "STRIPE_UPSTREAM": upstream, "STRIPE_API_KEY": LIVE}
-    launcher = Launcher(tmp_path / "run", more=shell)
+    launcher = launchers(**shell)
     with launcher.begin("run") as running:
         lines = wait_for_line(running, "$KEYBRAKE_URL/audit")
         assert len(steps_of("\n".join(lines))) == len(STEPS), "the demo ran, on the sandbox"
-        for name, shown in environments_of(tmp_path / "run").items():
+        for name, shown in environments_of(launcher.run_dir).items():
             assert b"sk_live_" not in shown, name
             assert b"STRIPE_" not in shown, name
         end(running)
-    assert files_that_hold(tmp_path / "run", LIVE) == []
-    assert files_that_hold(tmp_path / "run", upstream) == []
+    assert files_that_hold(launcher.run_dir, LIVE) == []
+    assert files_that_hold(launcher.run_dir, upstream) == []
     assert listener.connections == 0
 
 
-def test_a_live_key_gets_no_demo_charge(tmp_path: Path, listener: Listener) -> None:
+def test_a_live_key_gets_no_demo_charge(launchers: Launchers, listener: Listener) -> None:
     upstream = f"http://{LOOPBACK}:{listener.port}"
     shell = {"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": LIVE, "STRIPE_UPSTREAM": upstream}
-    launcher = Launcher(tmp_path / "run", more=shell)
+    launcher = launchers(**shell)
     with launcher.begin("run") as running:
         lines = wait_for_line(running, "$KEYBRAKE_URL/audit")
         assert any("no demo: STRIPE_SECRET_KEY is not a test key" in line for line in lines)
         assert steps_of("\n".join(lines)) == []
-        parts = environments_of(tmp_path / "run")
+        parts = environments_of(launcher.run_dir)
         assert sorted(parts) == ["envoy", "ledger"], "no sandbox"
         for name, shown in parts.items():
             assert b"sk_live_" not in shown, name
-        assert files_that_hold(tmp_path / "run", LIVE) == ["sds/stripe_credential.json"]
-        assert (tmp_path / "run/sds/stripe_credential.json").stat().st_mode & 0o777 == 0o600
+        assert files_that_hold(launcher.run_dir, LIVE) == ["sds/stripe_credential.json"]
+        assert (launcher.run_dir / "sds/stripe_credential.json").stat().st_mode & 0o777 == 0o600
         ended = end(running)
     assert ended.code == 0
     assert LIVE not in "\n".join(lines) + ended.out + ended.err
@@ -106,7 +106,7 @@ def test_a_live_key_gets_no_demo_charge(tmp_path: Path, listener: Listener) -> N
 
 
 def test_the_same_configuration_serves_a_vendor_that_is_not_the_sandbox(
-    tmp_path: Path, artifacts: build.Artifacts
+    launchers: Launchers, tmp_path: Path, artifacts: build.Artifacts
 ) -> None:
     """`KEYBRAKE_VENDOR=stripe` with a test key: the demo runs, against the upstream that was named."""
     secret = tmp_path / "secret"
@@ -122,7 +122,7 @@ def test_the_same_configuration_serves_a_vendor_that_is_not_the_sandbox(
     try:
         said = vendor.ready_line(10)
         shell = {"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": TEST, "STRIPE_UPSTREAM": f"http://{said['listen']}"}
-        ended = Launcher(tmp_path / "run", more=shell).run("run", "--once")
+        ended = launchers(**shell).run("run", "--once")
     finally:
         vendor.stop(5)
     assert ended.code == 0, ended
