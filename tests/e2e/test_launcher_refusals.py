@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from launcher import ROOT, one_clear_line
+from launcher import ROOT, Launchers, one_clear_line
 
 from stack import Ports, StackError, Vendor, envoy_binary
 from stack.ports import LOOPBACK, VARIABLES
