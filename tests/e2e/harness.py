@@ -33,6 +33,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import ssl
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -52,6 +53,8 @@ __all__ = ["Balance", "Keybrake", "VaultKey", "eventually", "fresh_key", "start_
 # Longer than the longest forward time-out of a test that shortens it; a hanging stack fails, it does not hang the run.
 CLIENT_TIMEOUT_S = 30.0
 PORT_ATTEMPTS = 3
+# The ledger keeps what it read of the moved clock for 5 ms. Nothing tells when it has read it again.
+CLOCK_READ_EVERY_S = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,6 +295,7 @@ class Keybrake:
         made = self.clock.with_suffix(".new")
         made.write_text(str(moved))
         made.replace(self.clock)
+        time.sleep(CLOCK_READ_EVERY_S)
 
     def second_envoy(self, changes: Optional[Changes] = None) -> EnvoyNode:
         """One more Envoy before the same ledger and vendor, on ports of its own."""
