@@ -12,8 +12,14 @@ pub(crate) fn on_headers(headers: &HeaderBytes, worker: &Worker) {
         .find(|(name, _)| name == HEADER)
         .map(|(_, value)| value.as_slice());
     match point {
-        Some(b"trap") => std::process::abort(),
+        Some(b"trap") => trap(),
         Some(b"trap-root") => worker.root_traps.set(true),
         _ => {}
     }
+}
+
+/// Ends the VM as a defect of ours would.
+#[expect(clippy::panic, reason = "this is what the feature is for")]
+pub(crate) fn trap() -> ! {
+    panic!("asked to trap")
 }

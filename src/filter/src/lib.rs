@@ -23,6 +23,9 @@ pub use clock::set as set_clock;
 /// Registers the root context with the SDK. The module's `_initialize` calls it.
 pub fn start() {
     proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+    // After the SDK has set its own hook, which logs.
+    #[cfg(target_arch = "wasm32")]
+    metrics::count_none_open_after_a_panic();
     proxy_wasm::set_root_context(|context_id| Box::new(root::Root::new(context_id)));
 }
 

@@ -11,6 +11,28 @@ use keybrake_policy::life::outbox::LedgerFailure;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
+thread_local! {
+    /// What all roots of this VM have told the gauge of open requests.
+    static OPEN_OF_VM: Cell<i64> = const { Cell::new(0) };
+    /// That gauge, once it is defined.
+    static OPEN_GAUGE: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// A VM that panics takes its requests with it: with its last breath it takes them off the gauge, too, which all VMs
+/// share and which outlives them. Otherwise every drain after a trap would wait for requests that nobody will end.
+/// (A trap that is no panic, such as memory exhausted, leaves them counted until Envoy is started again.)
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn count_none_open_after_a_panic() {
+    let log = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Some(id) = OPEN_GAUGE.get() {
+            let told = OPEN_OF_VM.replace(0);
+            let _ = hostcalls::increment_metric(id, told.saturating_neg());
+        }
+        log(panic);
+    }));
+}
+
 const FAILURES: [(LedgerFailure, &str); 6] = [
     (LedgerFailure::Late, "late"),
     (LedgerFailure::NotSent, "not_sent"),
@@ -43,8 +65,10 @@ impl Metrics {
             let name = format!("keybrake_ledger_failures.reason.{reason}");
             Some((reason, define(MetricType::Counter, &name)?))
         });
+        let open = define(MetricType::Gauge, "keybrake_open_requests");
+        OPEN_GAUGE.set(open);
         Self {
-            open: define(MetricType::Gauge, "keybrake_open_requests"),
+            open,
             callout_ms: define(MetricType::Histogram, "keybrake_ledger_callout_ms"),
             verdicts: verdicts.collect(),
             failures: failures.collect(),
@@ -90,6 +114,7 @@ impl Metrics {
         if let Some(id) = self.open
             && moved != 0
         {
+            OPEN_OF_VM.set(OPEN_OF_VM.get().saturating_add(moved));
             let _ = hostcalls::increment_metric(id, moved);
         }
     }

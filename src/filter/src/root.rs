@@ -33,7 +33,7 @@ impl Root {
         let Some(worker) = &self.worker else { return };
         #[cfg(feature = "fail_points")]
         if worker.root_traps.get() {
-            std::process::abort();
+            crate::fail_points::trap();
         }
         callback(worker);
         worker.after_root();
