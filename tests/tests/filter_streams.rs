@@ -146,6 +146,11 @@ fn a_read_goes_on_with_clean_headers_and_is_recorded_after() {
     world.read_responds(stream, "200", true);
     assert!(world.batches().is_empty());
     world.read_ends(stream);
+    assert!(
+        world.batches().is_empty(),
+        "nobody waits for it: it waits for company"
+    );
+    world.advance(50);
     let told = outcome(&world);
     assert!(matches!(told.outcome, AttemptOutcome::Executed(_)));
     assert_eq!(
@@ -162,8 +167,28 @@ fn a_read_whose_client_goes_is_abandoned() {
     world.settle_ledger();
     world.read_responds(stream, "200", true);
     world.hang_up(stream);
-    assert_eq!(outcome(&world).outcome, AttemptOutcome::Abandoned);
+    // It rides with the next request.
+    world.charge("k-1");
+    let told = world.commands();
+    assert!(matches!(told.as_slice(),
+        [Command::Outcome(told), Command::Reserve(_)] if told.outcome == AttemptOutcome::Abandoned));
+    world.settle_ledger();
+    let call = world.vendor_calls().remove(0);
+    world.vendor(&call, "200", CHARGED);
     assert!(is_idle(&mut world));
+}
+
+#[test]
+fn a_root_that_ends_does_not_wait_for_company() {
+    let mut world = World::new();
+    let stream = world.read();
+    world.settle_ledger();
+    world.read_responds(stream, "200", true);
+    world.read_ends(stream);
+    assert!(!world.remove_root());
+    assert_eq!(outcome(&world).status, Some(200));
+    world.settle_ledger();
+    assert!(world.root_done());
 }
 
 #[test]
@@ -173,6 +198,7 @@ fn envoys_own_answer_to_a_read_is_not_the_vendors() {
     world.settle_ledger();
     world.read_responds(stream, "503", false);
     world.read_ends(stream);
+    world.advance(50);
     assert_eq!(outcome(&world).status, None);
     assert!(is_idle(&mut world));
 }

@@ -58,9 +58,13 @@ impl Context for Root {
 
     /// A root that still has something in flight stays until that has ended.
     fn on_done(&mut self) -> bool {
-        let idle = self.worker.as_ref().is_none_or(|worker| worker.is_idle());
-        self.ending = !idle;
-        idle
+        let Some(worker) = &self.worker else {
+            return true;
+        };
+        worker.gate.borrow_mut().hurry();
+        worker.after_root();
+        self.ending = !worker.is_idle();
+        !self.ending
     }
 }
 

@@ -109,13 +109,19 @@ unsafe extern "C" fn proxy_get_buffer_bytes(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_set_buffer_bytes(
-    _kind: u32,
-    _start: usize,
-    _size: usize,
+    kind: u32,
+    start: usize,
+    size: usize,
     _data: *const u8,
-    _data_size: usize,
+    data_size: usize,
 ) -> Status {
-    panic!("the filter must not change a body");
+    assert_eq!(
+        (kind, start, data_size),
+        (0, 0, 0),
+        "the filter may drop a request's body, and change nothing in it"
+    );
+    HOST.with_borrow_mut(|host| host.drop_body(size));
+    Status::Ok
 }
 
 #[unsafe(no_mangle)]

@@ -170,6 +170,11 @@ impl Host {
         }
     }
 
+    pub(super) fn drop_body(&mut self, size: usize) {
+        let body = &mut self.stream().body;
+        body.drain(..size.min(body.len()));
+    }
+
     pub(super) fn property(&self, path: &str) -> Option<Vec<u8>> {
         let stream = self.streams.get(&self.acting())?;
         match path {

@@ -7,6 +7,7 @@ use keybrake_contract::grant::Grant;
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::wire::{Admitted, Command, CommandResult, CountedReason};
 
+use super::outbox::Hurry;
 use super::{Millis, RequestNumber, StreamId};
 use crate::authorize::Permit;
 use crate::outcome::VendorAnswer;
@@ -211,7 +212,7 @@ pub struct Marks {
 #[derive(Debug)]
 pub enum Effect {
     /// Put this into the outbox.
-    Send(Command),
+    Send(Hurry, Command),
     /// Keep the grant of this key.
     KeepGrant(Digest, Rc<Grant>),
     /// Forget the grant of this key.

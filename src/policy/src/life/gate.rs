@@ -12,7 +12,7 @@ use super::counts::RefusalCounts;
 use super::effect::{Effect, Event, HostEffect, Marks, ReadAnswer, Turn, VendorFailure};
 use super::grants::GrantCache;
 use super::outbox::{
-    BatchNumber, BatchOut, BatchReply, Delivery, Fate, LedgerFailure, Outbox, OutboxLimits,
+    BatchNumber, BatchOut, BatchReply, Delivery, Fate, Hurry, LedgerFailure, Outbox, OutboxLimits,
 };
 use super::request::{Line, Request};
 use super::stage::tell_unavailable;
@@ -242,7 +242,8 @@ impl Gate {
                 listener,
                 count,
             };
-            self.outbox.enqueue(now, None, Command::RefusalCount(told));
+            self.outbox
+                .enqueue(now, None, Hurry::CanWait, Command::RefusalCount(told));
         }
     }
 
@@ -284,7 +285,9 @@ impl Gate {
     fn carry_out(&mut self, now: Millis, number: RequestNumber, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send(command) => self.outbox.enqueue(now, Some(number), command),
+                Effect::Send(hurry, command) => {
+                    self.outbox.enqueue(now, Some(number), hurry, command);
+                }
                 Effect::KeepGrant(digest, grant) => self.grants.put(digest, grant),
                 Effect::ForgetGrant(digest) => self.grants.forget(&digest),
                 Effect::Count(reason, vendor) => {
@@ -321,6 +324,11 @@ impl Gate {
     /// The next batch, if one is to be sent now.
     pub fn next_batch(&mut self, now: Millis) -> Option<BatchOut> {
         self.outbox.next_batch(now)
+    }
+
+    /// The worker is about to end: nothing waits for company any more.
+    pub fn hurry(&mut self) {
+        self.outbox.hurry();
     }
 
     /// Whether a batch would be sent now.

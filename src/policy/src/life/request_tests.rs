@@ -9,6 +9,7 @@ use keybrake_contract::vault_key;
 use keybrake_contract::wire::{Admitted, Command, Replay, StoredAnswer};
 
 use super::super::effect::{Effect, HostEffect, ReadAnswer};
+use super::super::outbox::Hurry;
 use super::super::{Ids, StreamId};
 use super::*;
 use crate::config::PluginConfig;
@@ -158,15 +159,20 @@ impl Bench {
 
     fn say(&mut self, effect: &Effect) -> String {
         match effect {
-            Effect::Send(command) => {
+            Effect::Send(hurry, command) => {
                 self.last_sent = command.id();
+                let later = if *hurry == Hurry::CanWait {
+                    " later"
+                } else {
+                    ""
+                };
                 match command {
                     Command::Reserve(_) => "send reserve".to_owned(),
                     Command::Outcome(told) => {
                         let outcome = serde_json::to_value(&told.outcome).unwrap();
                         let name = outcome.as_object().and_then(|it| it.keys().next());
                         let name = name.map(String::as_str).or(outcome.as_str());
-                        format!("send outcome {}", name.unwrap())
+                        format!("send{later} outcome {}", name.unwrap())
                     }
                     Command::Release(told) => {
                         let cause = serde_json::to_value(told.cause).unwrap();

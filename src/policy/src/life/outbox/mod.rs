@@ -3,18 +3,21 @@
 //! Here: when a batch is sent, what is in it, what is sent again, what is given up. Not here: what a command or an
 //! answer means to a request (that is [`super::request`]), and the call-out itself (that is `filter`).
 //!
-//! Self-clocked: at once when nothing is in flight, else everything that gathered meanwhile. A command is serialised
-//! once; each further sending has the same id and the same bytes, so that the ledger knows a repeat. There is no
+//! Self-clocked: at once when nothing is in flight, else everything that gathered meanwhile. What nobody waits for does
+//! not start a batch by itself for a moment: it rides with what somebody waits for. A command is serialised once; each further sending has the same id and the same bytes, so that the ledger knows a repeat. There is no
 //! bound of its own: who enqueues holds a slot until the command has been delivered.
+
+mod reply;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::wire::{Command, CommandAnswer, CommandResult, Results};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use keybrake_contract::wire::{Command, CommandAnswer, CommandResult};
 
 use super::{Millis, RequestNumber};
+use reply::read_results;
+
+pub use reply::{BatchReply, Delivery, Fate, LedgerFailure};
 
 /// First pause after a batch that came to nothing.
 const FIRST_PAUSE_MS: Millis = 25;
@@ -22,6 +25,8 @@ const FIRST_PAUSE_MS: Millis = 25;
 const LONGEST_PAUSE_MS: Millis = 1_000;
 /// A batch past its time does not block the next one, but this many are out at most.
 const MAX_BATCHES: usize = 2;
+/// A command that nobody waits for starts a batch after so long.
+const UNHURRIED_MS: Millis = 20;
 /// `{"commands":[` and `]}`.
 const BATCH_HEAD: &[u8] = b"{\"commands\":[";
 const BATCH_TAIL: &[u8] = b"]}";
@@ -51,57 +56,13 @@ pub struct BatchOut {
     pub body: Vec<u8>,
 }
 
-/// What came back for a batch.
-#[derive(Debug, Clone, Copy)]
-pub enum BatchReply<'a> {
-    /// The call-out could not be made.
-    NotSent,
-    /// Somebody answered.
-    Answer {
-        /// HTTP status.
-        status: u16,
-        /// Whether the answer carries the ledger's marker. Envoy's own answers do not.
-        marked: bool,
-        /// Its body.
-        body: &'a [u8],
-    },
-}
-
-/// Why a batch came to nothing. For a metric.
+/// Whether somebody waits for a command's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerFailure {
-    /// No answer within `ledger_timeout_ms`.
-    Late,
-    /// The call-out could not be made.
-    NotSent,
-    /// An answer without the ledger's marker: Envoy's own, or somebody else's.
-    NotTheLedger,
-    /// The ledger took nothing of it: 401, 413, 503, …
-    NothingExecuted,
-    /// The answer could not be read, or left commands out.
-    Unreadable,
-    /// The ledger will never take this command.
-    CommandRejected,
-}
-
-/// What became of a command.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Whose command it was; `None` for commands of nobody (counts).
-    pub owner: Option<RequestNumber>,
-    /// Which command.
-    pub id: CommandId,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// What became of a command.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// The ledger's answer.
-    Answered(CommandResult),
-    /// No answer by the deadline. The ledger may have executed it all the same.
-    GivenUp,
+pub enum Hurry {
+    /// Somebody does.
+    AtOnce,
+    /// Nobody does: it may wait for company.
+    CanWait,
 }
 
 /// How long a command is repeated.
@@ -148,6 +109,8 @@ pub struct Outbox {
     batch_commands: usize,
     failures_in_a_row: u32,
     pause_until: Millis,
+    /// When a batch may start for the sake of what waits. `None`: nothing waits.
+    start_at: Option<Millis>,
     failures: Vec<LedgerFailure>,
 }
 
@@ -165,14 +128,25 @@ impl Outbox {
             batch_commands: limits.batch_max_commands.max(1),
             failures_in_a_row: 0,
             pause_until: 0,
+            start_at: None,
             failures: Vec::new(),
         }
     }
 
     /// Takes a command. How long it is repeated follows from what it is: questions have a deadline, outcomes,
     /// releases and counts have none.
-    pub fn enqueue(&mut self, now: Millis, owner: Option<RequestNumber>, command: Command) {
+    pub fn enqueue(
+        &mut self,
+        now: Millis,
+        owner: Option<RequestNumber>,
+        hurry: Hurry,
+        command: Command,
+    ) {
         let id = command.id();
+        self.start_by(match hurry {
+            Hurry::AtOnce => now,
+            Hurry::CanWait => now.saturating_add(UNHURRIED_MS),
+        });
         let patience = match command {
             Command::Reserve(_) | Command::Refused(_) => {
                 Patience::Until(now.saturating_add(self.limits.ask_deadline_ms))
@@ -194,6 +168,17 @@ impl Outbox {
         self.waiting.push_back(id);
     }
 
+    /// Sends what waits as soon as that can be, also what could wait for company.
+    pub fn hurry(&mut self) {
+        if !self.waiting.is_empty() {
+            self.start_by(0);
+        }
+    }
+
+    fn start_by(&mut self, at: Millis) {
+        self.start_at = Some(self.start_at.map_or(at, |before| before.min(at)));
+    }
+
     /// A stored answer that does not fit a batch is left out: the outcome counts for more than its replay.
     fn serialise(&self, mut command: Command) -> Vec<u8> {
         let room = self
@@ -213,7 +198,7 @@ impl Outbox {
     /// Whether a batch would be sent now.
     #[must_use]
     pub fn could_send(&self, now: Millis) -> bool {
-        !self.waiting.is_empty()
+        self.start_at.is_some_and(|at| now >= at)
             && now >= self.pause_until
             && self.batches.len() < MAX_BATCHES
             && self.batches.iter().all(|batch| batch.late)
@@ -254,6 +239,9 @@ impl Outbox {
             entry.place = Place::InBatch(number);
             commands.push(*id);
             self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            self.start_at = None;
         }
         if commands.is_empty() {
             return None;
@@ -402,6 +390,7 @@ impl Outbox {
 
     /// Back to the front of the queue, in their order.
     fn requeue(&mut self, batch: &BatchInFlight) {
+        self.start_by(batch.sent_at);
         for id in batch.commands.iter().rev() {
             if let Some(entry) = self
                 .entries
@@ -471,25 +460,5 @@ impl Outbox {
     }
 }
 
-/// Reads a batch's answer. One result that cannot be read must not cost the others theirs.
-fn read_results(body: &[u8]) -> Vec<CommandAnswer> {
-    #[derive(Deserialize)]
-    struct Loose<'a> {
-        #[serde(borrow)]
-        results: Vec<&'a RawValue>,
-    }
-    if let Ok(Results { results }) = serde_json::from_slice(body) {
-        return results;
-    }
-    let Ok(Loose { results }) = serde_json::from_slice(body) else {
-        return Vec::new();
-    };
-    results
-        .into_iter()
-        .filter_map(|raw| serde_json::from_str(raw.get()).ok())
-        .collect()
-}
-
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

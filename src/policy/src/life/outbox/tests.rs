@@ -1,7 +1,7 @@
 //! Tests of the outbox: time moves by hand, the ledger's answers are written by hand.
 
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::wire::{Batch, Release, ReleaseCause};
+use keybrake_contract::wire::{Batch, Release, ReleaseCause, Results};
 
 use super::*;
 
@@ -93,13 +93,14 @@ impl Bench {
 #[test]
 fn the_first_command_goes_at_once_and_the_rest_gather_behind_it() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), reserve(1));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, reserve(1));
     let first = bench.outbox.next_batch(0).unwrap();
     assert_eq!(ids_in(&first), [id(1)]);
     for number in 2..=6 {
         bench.outbox.enqueue(
             1,
             owner(number),
+            Hurry::AtOnce,
             if number == 4 {
                 release(4)
             } else {
@@ -121,7 +122,7 @@ fn the_first_command_goes_at_once_and_the_rest_gather_behind_it() {
 #[test]
 fn a_failed_batch_is_sent_again_with_the_same_bytes_after_a_pause_that_doubles() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, None, release(1));
+    bench.outbox.enqueue(0, None, Hurry::AtOnce, release(1));
     let mut now = 0;
     let mut pauses = Vec::new();
     let first = bench.outbox.next_batch(now).unwrap();
@@ -157,7 +158,7 @@ fn a_failed_batch_is_sent_again_with_the_same_bytes_after_a_pause_that_doubles()
 #[test]
 fn a_call_out_that_cannot_be_made_is_a_failed_batch() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, None, release(1));
+    bench.outbox.enqueue(0, None, Hurry::AtOnce, release(1));
     let batch = bench.outbox.next_batch(0).unwrap();
     bench
         .outbox
@@ -170,9 +171,11 @@ fn a_call_out_that_cannot_be_made_is_a_failed_batch() {
 #[test]
 fn a_late_batch_does_not_block_the_next_but_two_late_ones_do() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), release(1));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, release(1));
     let first = bench.outbox.next_batch(0).unwrap();
-    bench.outbox.enqueue(10, owner(2), release(2));
+    bench
+        .outbox
+        .enqueue(10, owner(2), Hurry::AtOnce, release(2));
     bench.outbox.tick(999, &mut bench.delivered);
     assert!(bench.outbox.next_batch(999).is_none());
     bench.outbox.tick(1_000, &mut bench.delivered);
@@ -194,7 +197,7 @@ fn a_late_batch_does_not_block_the_next_but_two_late_ones_do() {
 #[test]
 fn a_late_batch_that_fails_in_the_end_changes_nothing_more() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), release(1));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, release(1));
     let first = bench.outbox.next_batch(0).unwrap();
     bench.outbox.tick(1_000, &mut bench.delivered);
     let second = bench.outbox.next_batch(1_025).unwrap();
@@ -208,8 +211,8 @@ fn a_late_batch_that_fails_in_the_end_changes_nothing_more() {
 #[test]
 fn questions_are_given_up_at_their_deadline_and_statements_never() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), reserve(1));
-    bench.outbox.enqueue(0, owner(2), release(2));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, reserve(1));
+    bench.outbox.enqueue(0, owner(2), Hurry::AtOnce, release(2));
     let mut batch = bench.outbox.next_batch(0).unwrap();
     bench.fail(0, &batch, 503, true);
     bench.outbox.tick(2_000, &mut bench.delivered);
@@ -229,7 +232,7 @@ fn questions_are_given_up_at_their_deadline_and_statements_never() {
 #[test]
 fn an_answer_after_the_deadline_is_none_even_when_no_tick_came_first() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), reserve(1));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, reserve(1));
     let batch = bench.outbox.next_batch(0).unwrap();
     bench.ok(2_001, &batch, &results(&[(1, CommandResult::InFlight)]));
     assert_eq!(bench.fates(), [(id(1), Fate::GivenUp)]);
@@ -238,8 +241,8 @@ fn an_answer_after_the_deadline_is_none_even_when_no_tick_came_first() {
 #[test]
 fn a_result_that_cannot_be_read_does_not_cost_the_others_theirs() {
     let mut bench = Bench::new();
-    bench.outbox.enqueue(0, owner(1), release(1));
-    bench.outbox.enqueue(0, owner(2), release(2));
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, release(1));
+    bench.outbox.enqueue(0, owner(2), Hurry::AtOnce, release(2));
     let batch = bench.outbox.next_batch(0).unwrap();
     let body = format!(
         r#"{{"results":[{{"id":"{}","result":"from_the_future"}},{{"id":"{}","result":"released"}}]}}"#,
@@ -259,7 +262,9 @@ fn a_result_that_cannot_be_read_does_not_cost_the_others_theirs() {
 fn a_batch_called_too_large_is_halved_until_it_fits() {
     let mut bench = Bench::new();
     for number in 1..=4 {
-        bench.outbox.enqueue(0, owner(number), release(number));
+        bench
+            .outbox
+            .enqueue(0, owner(number), Hurry::AtOnce, release(number));
     }
     let four = bench.outbox.next_batch(0).unwrap();
     assert_eq!(ids_in(&four).len(), 4);
@@ -285,7 +290,9 @@ fn a_batch_keeps_to_the_limit_of_bytes() {
     let mut bench = Bench::new();
     bench.outbox.limits.batch_max_bytes = 500;
     for number in 1..=4 {
-        bench.outbox.enqueue(0, owner(number), release(number));
+        bench
+            .outbox
+            .enqueue(0, owner(number), Hurry::AtOnce, release(number));
     }
     let batch = bench.outbox.next_batch(0).unwrap();
     assert!(batch.body.len() <= 500 && ids_in(&batch).len() > 1);
@@ -301,10 +308,34 @@ fn an_answer_too_large_to_store_is_left_out_of_its_outcome() {
         "x".repeat(5_000)
     );
     let outcome: Command = serde_json::from_str(&json).unwrap();
-    bench.outbox.enqueue(0, owner(1), outcome);
+    bench.outbox.enqueue(0, owner(1), Hurry::AtOnce, outcome);
     let batch = bench.outbox.next_batch(0).unwrap();
     let parsed: Batch = serde_json::from_slice(&batch.body).unwrap();
     assert!(
         matches!(parsed.commands.as_slice(), [Command::Outcome(outcome)] if outcome.answer.is_none())
     );
+}
+
+#[test]
+fn what_nobody_waits_for_rides_along_or_goes_a_moment_later() {
+    let mut bench = Bench::new();
+    bench
+        .outbox
+        .enqueue(0, owner(1), Hurry::CanWait, release(1));
+    assert!(!bench.outbox.could_send(19));
+    bench
+        .outbox
+        .enqueue(10, owner(2), Hurry::AtOnce, reserve(2));
+    let both = bench.outbox.next_batch(10).unwrap();
+    assert_eq!(ids_in(&both), [id(1), id(2)]);
+    bench.fail(10, &both, 503, true);
+    assert!(
+        bench.outbox.could_send(35),
+        "a failed batch waits for nobody"
+    );
+    let mut alone = Bench::new();
+    alone
+        .outbox
+        .enqueue(0, owner(1), Hurry::CanWait, release(1));
+    assert!(alone.outbox.could_send(20));
 }
