@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
@@ -50,9 +52,10 @@ class Launcher:
             out, err = running.communicate(timeout=DEADLINE_S)
             return Ended(running.returncode, out, err)
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts the launcher."""
-        return subprocess.Popen(
+    @contextmanager
+    def begin(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Starts the launcher; ends it when the block is left, or when it takes longer than any test needs."""
+        with subprocess.Popen(
             [sys.executable, "-m", "stack", *arguments],
             cwd=ROOT,
             env=self.environment(),
@@ -60,7 +63,14 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as running:
+            too_long = threading.Timer(DEADLINE_S, running.terminate)
+            too_long.start()
+            try:
+                yield running
+            finally:
+                too_long.cancel()
+                running.terminate()
 
     def end_leftovers(self) -> None:
         """Ends what a failed test has left."""

@@ -33,6 +33,7 @@ FORGED = {
     "tracestate": "a=b",
     "x-agent-run-id": "run-1",
 }
+INTERNAL = {name: value for name, value in FORGED.items() if not name.startswith("x-forwarded-")}
 READS = ["POST /v1/charges", "GET /v1/charges", "GET /v1/charges/{id}"]
 
 LEDGER_ROUTES = [
@@ -167,12 +168,15 @@ def test_a_host_that_nobody_configured_is_misdirected(keybrake: Keybrake) -> Non
 # What the vendor sees
 
 
-def test_the_vendor_sees_nothing_of_ours_and_nothing_forged(keybrake: Keybrake) -> None:
+# With a forged x-forwarded-for Envoy takes the client for external; without one it might take it for internal, and an
+# internal client's x-envoy-* count.
+@pytest.mark.parametrize("forged", [FORGED, {**FORGED, "x-forwarded-for": ""}, INTERNAL], ids=["all", "empty", "none"])
+def test_the_vendor_sees_nothing_of_ours_and_nothing_forged(keybrake: Keybrake, forged: dict[str, str]) -> None:
     key = keybrake.issue(allowed_endpoints=READS)
     last = max((entry["n"] for entry in keybrake.vendor_requests()), default=0)
-    paid = keybrake.charge(key, 100, headers=FORGED)
+    paid = keybrake.charge(key, 100, headers=forged)
     assert paid.status_code == 200, paid.text
-    assert keybrake.get(key, "/v1/charges", headers=FORGED).status_code == 200
+    assert keybrake.get(key, "/v1/charges", headers=forged).status_code == 200
     seen = [entry for entry in keybrake.vendor_requests() if entry["n"] > last]
     assert [entry["method"] for entry in seen] == ["POST", "GET"], "and no retry of ours"
     for entry in seen:
@@ -185,11 +189,12 @@ def test_the_vendor_sees_nothing_of_ours_and_nothing_forged(keybrake: Keybrake) 
     assert paid.headers["keybrake-request-id"] != FORGED["x-request-id"]
 
 
-def test_a_client_cannot_make_envoy_retry_or_give_up_early(keybrake: Keybrake) -> None:
+@pytest.mark.parametrize("forged", [FORGED, INTERNAL], ids=["all", "none"])
+def test_a_client_cannot_make_envoy_retry_or_give_up_early(keybrake: Keybrake, forged: dict[str, str]) -> None:
     key = keybrake.issue(allowed_endpoints=READS)
     before = keybrake.counts()["requests"]
     keybrake.fault({"kind": "status", "status": 503, "delay_ms": 100}, method="GET", path="/v1/charges/ch_none")
-    answer = keybrake.get(key, "/v1/charges/ch_none", headers=FORGED)
+    answer = keybrake.get(key, "/v1/charges/ch_none", headers=forged)
     assert answer.status_code == 503
     assert keybrake.counts()["requests"] == before + 1
 
@@ -343,6 +348,17 @@ def test_the_access_log_says_what_became_of_a_charge(keybrake: Keybrake) -> None
     assert entry["vendor_request_id"] == paid.headers["request-id"]
     assert entry["outcome"]
     assert entry["hold"]
+
+
+def test_every_line_of_the_access_log_names_its_request(keybrake: Keybrake) -> None:
+    """Also a read's, whose x-request-id is taken off before the vendor."""
+    key = keybrake.issue(allowed_endpoints=READS)
+    assert keybrake.get(key, "/v1/charges").status_code == 200
+    logged(keybrake, keybrake.charge(key, 100).headers["keybrake-request-id"])
+    lines = [json.loads(text) for text in keybrake.stack.envoy.access_log.read_text().splitlines()]
+    routed = [entry for entry in lines if entry["vendor"]]
+    assert {entry["method"] for entry in routed} >= {"GET", "POST"}
+    assert [entry for entry in routed if not entry["request_id"]] == []
 
 
 def test_the_access_log_holds_no_key_and_no_query(keybrake: Keybrake) -> None:
