@@ -342,6 +342,8 @@ impl Ledger {
     pub async fn close(self) {
         let jobs = self.inner.jobs.clone();
         let thread = self.inner.thread.lock().await.take();
+        // The last connection that closes tidies up: let it be the writer's.
+        self.inner.pool.rest();
         let closing = tokio::task::spawn_blocking(move || {
             // A writer that is gone already needs no word.
             let _ = jobs.send(Job::Close);

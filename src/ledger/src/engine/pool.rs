@@ -29,6 +29,14 @@ impl Pool {
         })
     }
 
+    /// Closes the connections that are not in use.
+    pub(super) fn rest(&self) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// Reads, on a thread where blocking is allowed. A failed read is logged and says that the ledger is not available;
     /// its connection is not used again.
     pub(super) async fn read<T: Send + 'static>(

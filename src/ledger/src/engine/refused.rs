@@ -17,7 +17,7 @@ impl<S: Store> Writer<S> {
         command: &Refused,
         digest: &Digest,
     ) -> Result<CommandResult, StoreError> {
-        if let Some(row) = self.store.hold_by_id(command.id)? {
+        if let Some(row) = self.known_request(command.id)? {
             return self.repeated_request(&row, command.id, digest);
         }
         if let Some(answer) = self.repeated(command.id, digest)? {

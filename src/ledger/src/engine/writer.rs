@@ -16,7 +16,7 @@ use super::reserve::cap_refusal;
 use super::{Figures, Histogram, LedgerOptions, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
-    AttemptState, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Store, StoreError,
+    AttemptState, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Seen, Store, StoreError,
 };
 
 /// Commands that are looked at for pruning per command that is remembered.
@@ -215,6 +215,9 @@ impl<S: Store> Writer<S> {
         id: CommandId,
         digest: &Digest,
     ) -> Result<Option<CommandResult>, StoreError> {
+        if self.store.seen(id)? == Seen::Never {
+            return Ok(None);
+        }
         let Some(known) = self.store.command(id)? else {
             return Ok(None);
         };
@@ -257,6 +260,14 @@ impl<S: Store> Writer<S> {
         } else {
             self.attempt_answer(hold, attempt)
         })
+    }
+
+    /// The request that this command was executed as before, if it was.
+    pub(super) fn known_request(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError> {
+        match self.store.seen(id)? {
+            Seen::Never => Ok(None),
+            Seen::Perhaps => self.store.hold_by_id(id),
+        }
     }
 
     /// The first answer to a command that is a request of its own: an admitted or refused reserve, a refusal.

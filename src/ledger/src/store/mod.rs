@@ -18,7 +18,7 @@ pub use reads::{EventRow, ListError, Reads};
 pub use rows::{
     Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
     Kind, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey,
-    RequestNumber, Said, Taken, outcome_of,
+    RequestNumber, Said, Seen, Taken, outcome_of,
 };
 
 /// A store that cannot do what it was asked. What was done since `begin` must be taken back.
@@ -45,6 +45,8 @@ pub trait Store: Send {
     /// The body of an event.
     fn event(&mut self, seq: u64) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Whether an id may have been used, without looking it up: ids of one filter instance rise.
+    fn seen(&mut self, id: CommandId) -> Result<Seen, StoreError>;
     /// A command that was answered before and did not become a request of its own.
     fn command(&mut self, id: CommandId) -> Result<Option<KnownCommand>, StoreError>;
     /// Remembers a command's answer.

@@ -132,6 +132,15 @@ pub struct KnownCommand {
     pub answer: Vec<u8>,
 }
 
+/// Whether a command's id may be on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is not, for certain.
+    Never,
+    /// It has to be looked up.
+    Perhaps,
+}
+
 /// A request to be put on record.
 #[derive(Debug, Clone)]
 pub struct NewRequest<'a> {

@@ -119,7 +119,7 @@ pub fn add(connection: &Connection, request: &NewRequest<'_>) -> Result<(), Stor
     let currency = request.amount.map(|minor| minor.currency);
     connection
         .prepare_cached(
-            "INSERT INTO requests (
+            "INSERT OR FAIL INTO requests (
                  number, id, digest, at, subject, previous, place, event, kind, record, hold, outcome, attempts,
                  first_attempt, deadline, cost, amount, currency, forwarded_before, operation, label, run_id, reason,
                  record_key, idempotency_key, client_key, fingerprint, full_fingerprint)
@@ -170,7 +170,7 @@ pub fn change(
     let Some(said) = change.said else {
         connection
             .prepare_cached(
-                "UPDATE requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
+                "UPDATE OR FAIL requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
                      deadline = iif(?7, deadline, NULL), cost = ?8, amount = ?9, currency = ?10
                  WHERE number = ?1",
             )?
@@ -190,7 +190,7 @@ pub fn change(
     };
     connection
         .prepare_cached(
-            "UPDATE requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
+            "UPDATE OR FAIL requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
                  deadline = iif(?7, deadline, NULL), cost = ?8, amount = ?9, currency = ?10,
                  status = ?11, object = ?12, charge = ?13, vendor_request_id = ?14, latency_ms = ?15,
                  charge_is_object = ?16
@@ -241,7 +241,7 @@ pub fn add_attempt(
     deadline: i64,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached("INSERT INTO attempts (request, attempt, reserve, state, deadline) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .prepare_cached("INSERT OR FAIL INTO attempts (request, attempt, reserve, state, deadline) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![number, attempt, reserve.as_bytes(), AttemptState::Open.code(), deadline])?;
     Ok(())
 }
@@ -254,7 +254,7 @@ pub fn end_attempt(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE attempts SET state = ?3, deadline = NULL WHERE request = ?1 AND attempt = ?2",
+            "UPDATE OR FAIL attempts SET state = ?3, deadline = NULL WHERE request = ?1 AND attempt = ?2",
         )?
         .execute(params![number, attempt, state.code()])?;
     Ok(())
@@ -297,7 +297,7 @@ pub fn add_answer(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO answers (request, status, content_type, body, vendor_request_id) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT OR FAIL INTO answers (request, status, content_type, body, vendor_request_id) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (request) DO NOTHING",
         )?
         .execute(params![number, answer.status, answer.content_type, answer.body, answer.vendor_request_id])?;
@@ -350,7 +350,7 @@ pub fn retire_answer(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE answers SET status = ?2, content_type = ?3, body = ?4, is_summary = 1 WHERE request = ?1",
+            "UPDATE OR FAIL answers SET status = ?2, content_type = ?3, body = ?4, is_summary = 1 WHERE request = ?1",
         )?
         .execute(params![
             number,
@@ -359,7 +359,7 @@ pub fn retire_answer(
             summary.body
         ])?;
     connection
-        .prepare_cached("INSERT INTO marks (name, value) VALUES ('answers_retired', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1")?
+        .prepare_cached("INSERT OR FAIL INTO marks (name, value) VALUES ('answers_retired', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1")?
         .execute([number])?;
     Ok(())
 }

@@ -78,12 +78,12 @@ pub fn unrevoked_by_label_prefix(
 
 pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> {
     connection
-        .prepare_cached("INSERT INTO subjects DEFAULT VALUES")?
+        .prepare_cached("INSERT OR FAIL INTO subjects DEFAULT VALUES")?
         .execute([])?;
     let number = connection.last_insert_rowid();
     connection
         .prepare_cached(
-            "INSERT INTO keys (number, key_id, digest, label, workspace, vendor, key_grant, caps, worst_case, created_at,
+            "INSERT OR FAIL INTO keys (number, key_id, digest, label, workspace, vendor, key_grant, caps, worst_case, created_at,
                                expires_at, revoked_at, metadata)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
@@ -108,7 +108,7 @@ pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> 
 pub fn change(connection: &Connection, number: KeyNumber, key: &Key) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE keys SET label = ?2, key_grant = ?3, caps = ?4, worst_case = ?5, expires_at = ?6, revoked_at = ?7,
+            "UPDATE OR FAIL keys SET label = ?2, key_grant = ?3, caps = ?4, worst_case = ?5, expires_at = ?6, revoked_at = ?7,
                              metadata = ?8
              WHERE number = ?1",
         )?
@@ -138,14 +138,18 @@ pub fn link(
             most.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX)),
         ),
     };
-    let linked: Option<Option<RequestNumber>> = connection
+    let changed = connection
         .prepare_cached(
-            "UPDATE subjects SET previous = last, last = ?2, admitted = admitted + ?3
-             WHERE number = ?1 AND admitted < ?4 RETURNING previous",
+            "UPDATE OR FAIL subjects SET previous = last, last = ?2, admitted = admitted + ?3 WHERE number = ?1 AND admitted < ?4",
         )?
-        .query_row(params![key, request, count, most], |row| row.get(0))
-        .optional()?;
-    Ok(linked.map_or(Link::Full, Link::Linked))
+        .execute(params![key, request, count, most])?;
+    if changed == 0 {
+        return Ok(Link::Full);
+    }
+    let previous = connection
+        .prepare_cached("SELECT previous FROM subjects WHERE number = ?1")?
+        .query_row([key], |row| row.get(0))?;
+    Ok(Link::Linked(previous))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

@@ -1,11 +1,14 @@
 //! The SQLite store: one writing connection under a lock, reading connections beside it.
 //!
-//! Here: opening, locking, checking and setting up the file. SQL is in the modules below and nowhere else.
+//! Here: opening, locking, checking and setting up the file. SQL is in the modules below and nowhere else. The writer's statements
+//! say `OR FAIL`: a failure takes back the whole transaction anyway, and without it SQLite would keep a journal for each
+//! statement.
 
 mod codes;
 mod entries;
 mod holds;
 mod keys;
+mod memory;
 mod money;
 mod read;
 mod schema;

@@ -35,18 +35,18 @@ pub fn take(
     window: i64,
     amount: Micros,
 ) -> Result<Taken, StoreError> {
-    let taken = connection
+    // `RETURNING` would build a temporary table each time; the balance is read after the conditional write instead.
+    let changed = connection
         .prepare_cached(
-            "UPDATE balances SET free = free - ?3, held = held + ?3
-             WHERE subject = ?1 AND window = ?2 AND free >= ?3
-             RETURNING cap, free, held, settled, unknown",
+            "UPDATE OR FAIL balances SET free = free - ?3, held = held + ?3 WHERE subject = ?1 AND window = ?2 AND free >= ?3",
         )?
-        .query_row(params![subject, window, amount.get()], parts)
-        .optional()?;
-    if let Some(after) = taken {
-        return Ok(Taken::Taken(after));
-    }
-    Ok(balance(connection, subject, window)?.map_or(Taken::NoBalance, Taken::TooLittle))
+        .execute(params![subject, window, amount.get()])?;
+    let after = balance(connection, subject, window)?;
+    Ok(match (after, changed) {
+        (None, _) => Taken::NoBalance,
+        (Some(after), 0) => Taken::TooLittle(after),
+        (Some(after), _) => Taken::Taken(after),
+    })
 }
 
 pub fn move_parts(
@@ -55,24 +55,23 @@ pub fn move_parts(
     window: i64,
     movement: Movement,
 ) -> Result<Option<Parts>, StoreError> {
-    Ok(connection
+    let changed = connection
         .prepare_cached(
-            "UPDATE balances SET free = free + ?3, held = held + ?4, settled = settled + ?5, unknown = unknown + ?6
-             WHERE subject = ?1 AND window = ?2
-             RETURNING cap, free, held, settled, unknown",
+            "UPDATE OR FAIL balances SET free = free + ?3, held = held + ?4, settled = settled + ?5, unknown = unknown + ?6
+             WHERE subject = ?1 AND window = ?2",
         )?
-        .query_row(
-            params![
-                subject,
-                window,
-                movement.free.get(),
-                movement.held.get(),
-                movement.settled.get(),
-                movement.unknown.get()
-            ],
-            parts,
-        )
-        .optional()?)
+        .execute(params![
+            subject,
+            window,
+            movement.free.get(),
+            movement.held.get(),
+            movement.settled.get(),
+            movement.unknown.get()
+        ])?;
+    Ok(match changed {
+        0 => None,
+        _ => balance(connection, subject, window)?,
+    })
 }
 
 pub fn put(
@@ -83,7 +82,7 @@ pub fn put(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO balances (subject, window, cap, free, held, settled, unknown) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT OR FAIL INTO balances (subject, window, cap, free, held, settled, unknown) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (subject, window) DO UPDATE SET cap = ?3, free = ?4, held = ?5, settled = ?6, unknown = ?7",
         )?
         .execute(params![

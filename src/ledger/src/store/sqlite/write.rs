@@ -1,7 +1,5 @@
 //! The writer's connection: transactions, the chain, commands, places. The rest is handed on.
 
-use std::collections::HashMap;
-
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
@@ -9,31 +7,41 @@ use keybrake_contract::wire::StoredAnswer;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::codes::{command_id, digest};
+use super::memory::{Memory, range};
 use super::{Lock, holds, keys, money};
 use crate::book::{Movement, Parts};
 use crate::model::Key;
 use crate::store::{
     Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
     KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey, RequestNumber,
-    Store, StoreError, Taken,
+    Seen, Store, StoreError, Taken,
 };
-
-/// Most places that are remembered; more are looked up.
-const PLACES: usize = 10_000;
 
 /// The one writer of a database.
 pub struct SqliteStore {
     connection: Connection,
-    places: HashMap<String, PlaceNumber>,
+    memory: Memory,
     next_request: Option<RequestNumber>,
     _lock: Lock,
+}
+
+impl Drop for SqliteStore {
+    /// Moves what is in the write-ahead log into the database, so that a stopped ledger is one file.
+    fn drop(&mut self) {
+        if self.connection.is_autocommit() {
+            // Without it nothing is lost: the log is read at the next opening.
+            let _ = self
+                .connection
+                .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        }
+    }
 }
 
 impl SqliteStore {
     pub(super) fn new(connection: Connection, lock: Lock) -> Result<Self, StoreError> {
         let store = Self {
             connection,
-            places: HashMap::new(),
+            memory: Memory::default(),
             next_request: None,
             _lock: lock,
         };
@@ -102,7 +110,7 @@ impl Store for SqliteStore {
     }
 
     fn rollback(&mut self) {
-        self.places.clear();
+        self.memory = Memory::default();
         self.next_request = None;
         if !self.connection.is_autocommit() {
             // A failure here changes nothing: what was not committed is not there after the next opening.
@@ -116,14 +124,14 @@ impl Store for SqliteStore {
 
     fn add_event(&mut self, head: &ChainHead, body: &[u8]) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("INSERT INTO events (seq, hash, body) VALUES (?1, ?2, ?3)")?
+            .prepare_cached("INSERT OR FAIL INTO events (seq, hash, body) VALUES (?1, ?2, ?3)")?
             .execute(params![head.seq.cast_signed(), head.hash.as_bytes(), body])?;
         Ok(())
     }
 
     fn set_chain_head(&mut self, head: &ChainHead) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("UPDATE chain SET seq = ?1, hash = ?2, at = ?3 WHERE only = 1")?
+            .prepare_cached("UPDATE OR FAIL chain SET seq = ?1, hash = ?2, at = ?3 WHERE only = 1")?
             .execute(params![
                 head.seq.cast_signed(),
                 head.hash.as_bytes(),
@@ -138,6 +146,28 @@ impl Store for SqliteStore {
             .prepare_cached("SELECT body FROM events WHERE seq = ?1")?
             .query_row([seq.cast_signed()], |row| row.get(0))
             .optional()?)
+    }
+
+    fn seen(&mut self, id: CommandId) -> Result<Seen, StoreError> {
+        if let Some(seen) = self.memory.seen(id) {
+            return Ok(seen);
+        }
+        let (lowest, highest) = range(id);
+        let known = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM (
+                     SELECT max(id) AS id FROM requests WHERE id BETWEEN ?1 AND ?2
+                     UNION ALL SELECT max(id) FROM commands WHERE id BETWEEN ?1 AND ?2
+                     UNION ALL SELECT max(reserve) FROM attempts WHERE reserve BETWEEN ?1 AND ?2
+                 ) WHERE id IS NOT NULL ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row(params![lowest.as_bytes(), highest.as_bytes()], |row| {
+                command_id(row, 0)
+            })
+            .optional()?;
+        self.memory.learn_nonce(id, known);
+        Ok(self.memory.seen(id).unwrap_or(Seen::Perhaps))
     }
 
     fn command(&mut self, id: CommandId) -> Result<Option<KnownCommand>, StoreError> {
@@ -162,9 +192,10 @@ impl Store for SqliteStore {
     ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "INSERT INTO commands (id, digest, at, answer) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR FAIL INTO commands (id, digest, at, answer) VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![id.as_bytes(), digest.as_bytes(), at, answer])?;
+        self.memory.keep_counter(id);
         Ok(())
     }
 
@@ -201,11 +232,11 @@ impl Store for SqliteStore {
     ) -> Result<PlaceNumber, StoreError> {
         let account = account.unwrap_or_default();
         let name = [vendor, credential, account].join("\0");
-        if let Some(number) = self.places.get(&name) {
-            return Ok(*number);
+        if let Some(number) = self.memory.place(&name) {
+            return Ok(number);
         }
         self.connection
-            .prepare_cached("INSERT INTO places (vendor, credential, account) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached("INSERT OR FAIL INTO places (vendor, credential, account) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
             .execute(params![vendor, credential, account])?;
         let number = self
             .connection
@@ -213,10 +244,7 @@ impl Store for SqliteStore {
                 "SELECT number FROM places WHERE vendor = ?1 AND credential = ?2 AND account = ?3",
             )?
             .query_row(params![vendor, credential, account], |row| row.get(0))?;
-        if self.places.len() >= PLACES {
-            self.places.clear();
-        }
-        self.places.insert(name, number);
+        self.memory.keep_place(name, number);
         Ok(number)
     }
 
@@ -234,7 +262,10 @@ impl Store for SqliteStore {
     }
 
     fn add_request(&mut self, request: &NewRequest<'_>) -> Result<(), StoreError> {
-        holds::add(&self.connection, request)
+        holds::add(&self.connection, request)?;
+        self.memory.keep_counter(request.id);
+        self.memory.keep_fresh(request);
+        Ok(())
     }
 
     fn link(
@@ -247,7 +278,10 @@ impl Store for SqliteStore {
     }
 
     fn hold_by_id(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError> {
-        holds::by_id(&self.connection, id)
+        match self.memory.fresh(id) {
+            Some(row) => Ok(Some(row)),
+            None => holds::by_id(&self.connection, id),
+        }
     }
 
     fn hold(&mut self, number: RequestNumber) -> Result<Option<HoldRow>, StoreError> {
@@ -259,6 +293,7 @@ impl Store for SqliteStore {
         number: RequestNumber,
         change: &HoldChange<'_>,
     ) -> Result<(), StoreError> {
+        self.memory.drop_fresh(number);
         holds::change(&self.connection, number, change)
     }
 
@@ -267,8 +302,9 @@ impl Store for SqliteStore {
         number: RequestNumber,
         shadow: RequestNumber,
     ) -> Result<(), StoreError> {
+        self.memory.drop_fresh(number);
         self.connection
-            .prepare_cached("UPDATE requests SET shadow = ?2 WHERE number = ?1")?
+            .prepare_cached("UPDATE OR FAIL requests SET shadow = ?2 WHERE number = ?1")?
             .execute(params![number, shadow])?;
         Ok(())
     }
@@ -276,7 +312,7 @@ impl Store for SqliteStore {
     fn add_alarm(&mut self, number: RequestNumber, alarm: &str) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "UPDATE requests SET alarms = coalesce(alarms || ',', '') || ?2 WHERE number = ?1",
+                "UPDATE OR FAIL requests SET alarms = coalesce(alarms || ',', '') || ?2 WHERE number = ?1",
             )?
             .execute(params![number, alarm])?;
         Ok(())
@@ -304,6 +340,7 @@ impl Store for SqliteStore {
         reserve: CommandId,
         deadline: i64,
     ) -> Result<(), StoreError> {
+        self.memory.keep_counter(reserve);
         holds::add_attempt(&self.connection, number, attempt, reserve, deadline)
     }
 
@@ -340,7 +377,7 @@ impl Store for SqliteStore {
 
     fn set_record(&mut self, key: &RecordKey, number: RequestNumber) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("INSERT INTO records (record_key, request) VALUES (?1, ?2) ON CONFLICT (record_key) DO UPDATE SET request = ?2")?
+            .prepare_cached("INSERT OR FAIL INTO records (record_key, request) VALUES (?1, ?2) ON CONFLICT (record_key) DO UPDATE SET request = ?2")?
             .execute(params![key.as_bytes(), number])?;
         Ok(())
     }
@@ -348,7 +385,7 @@ impl Store for SqliteStore {
     fn add_mention(&mut self, mention: i64, number: RequestNumber) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "INSERT INTO mentions (mention, request) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                "INSERT OR FAIL INTO mentions (mention, request) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             )?
             .execute(params![mention, number])?;
         Ok(())
@@ -380,7 +417,7 @@ impl Store for SqliteStore {
 
     fn count_replay(&mut self, number: RequestNumber) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("UPDATE requests SET replays = replays + 1 WHERE number = ?1")?
+            .prepare_cached("UPDATE OR FAIL requests SET replays = replays + 1 WHERE number = ?1")?
             .execute([number])?;
         Ok(())
     }
@@ -411,7 +448,14 @@ impl Store for SqliteStore {
         window: i64,
         movement: Movement,
     ) -> Result<Option<Parts>, StoreError> {
-        money::move_parts(&self.connection, key, window, movement)
+        if self.memory.is_absent(key, window) {
+            return Ok(None);
+        }
+        let parts = money::move_parts(&self.connection, key, window, movement)?;
+        if parts.is_none() {
+            self.memory.keep_absent(key, window);
+        }
+        Ok(parts)
     }
 
     fn balance(&mut self, key: KeyNumber, window: i64) -> Result<Option<Parts>, StoreError> {
@@ -419,6 +463,7 @@ impl Store for SqliteStore {
     }
 
     fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError> {
+        self.memory.drop_absent(key, window);
         money::put(&self.connection, key, window, parts)
     }
 

@@ -1,0 +1,143 @@
+//! What the one writer may keep in memory because nobody else writes: bounded, and found again in the tables when it is lost.
+
+use std::collections::{HashMap, HashSet};
+
+use keybrake_contract::ids::CommandId;
+use keybrake_contract::lifecycle::State;
+
+use crate::store::{
+    AttemptState, HoldRow, KeyNumber, Kind, NewRequest, PlaceNumber, RequestNumber, Seen,
+};
+
+/// Most entries of each kind. When there are more, that kind is forgotten whole.
+const MOST: usize = 65_536;
+
+/// See the module.
+#[derive(Default)]
+pub struct Memory {
+    places: HashMap<String, PlaceNumber>,
+    /// Balances that do not exist.
+    absent: HashSet<(KeyNumber, i64)>,
+    /// Requests that were put on record and not changed since.
+    fresh: HashMap<CommandId, HoldRow>,
+    fresh_ids: HashMap<RequestNumber, CommandId>,
+    /// The highest counter on record, by nonce.
+    counters: HashMap<[u8; 16], u64>,
+}
+
+impl Memory {
+    pub fn place(&self, name: &str) -> Option<PlaceNumber> {
+        self.places.get(name).copied()
+    }
+
+    pub fn keep_place(&mut self, name: String, number: PlaceNumber) {
+        if self.places.len() >= MOST {
+            self.places.clear();
+        }
+        self.places.insert(name, number);
+    }
+
+    pub fn is_absent(&self, key: KeyNumber, window: i64) -> bool {
+        self.absent.contains(&(key, window))
+    }
+
+    pub fn keep_absent(&mut self, key: KeyNumber, window: i64) {
+        if self.absent.len() >= MOST {
+            self.absent.clear();
+        }
+        self.absent.insert((key, window));
+    }
+
+    pub fn drop_absent(&mut self, key: KeyNumber, window: i64) {
+        self.absent.remove(&(key, window));
+    }
+
+    pub fn fresh(&self, id: CommandId) -> Option<HoldRow> {
+        self.fresh.get(&id).cloned()
+    }
+
+    pub fn keep_fresh(&mut self, request: &NewRequest<'_>) {
+        if !matches!(request.kind, Kind::Read | Kind::Write) {
+            return;
+        }
+        if self.fresh.len() >= MOST {
+            self.fresh.clear();
+            self.fresh_ids.clear();
+        }
+        self.fresh_ids.insert(request.number, request.id);
+        self.fresh.insert(request.id, row_of(request));
+    }
+
+    pub fn drop_fresh(&mut self, number: RequestNumber) {
+        if let Some(id) = self.fresh_ids.remove(&number) {
+            self.fresh.remove(&id);
+        }
+    }
+
+    /// `None`: this nonce is not known here; look up its highest counter and [`Self::keep_counter`] it.
+    pub fn seen(&self, id: CommandId) -> Option<Seen> {
+        let (nonce, counter) = split(id);
+        let highest = *self.counters.get(&nonce)?;
+        Some(if counter > highest {
+            Seen::Never
+        } else {
+            Seen::Perhaps
+        })
+    }
+
+    /// Notes that an id is on record, for a nonce that is known.
+    pub fn keep_counter(&mut self, id: CommandId) {
+        let (nonce, counter) = split(id);
+        if let Some(highest) = self.counters.get_mut(&nonce) {
+            *highest = counter.max(*highest);
+        }
+    }
+
+    /// Notes the highest id on record of a nonce.
+    pub fn learn_nonce(&mut self, of: CommandId, highest: Option<CommandId>) {
+        if self.counters.len() >= MOST {
+            self.counters.clear();
+        }
+        let highest = highest.map_or(0, |id| split(id).1);
+        self.counters.insert(split(of).0, highest);
+    }
+}
+
+/// The lowest and the highest id with the nonce of this one.
+pub fn range(id: CommandId) -> (CommandId, CommandId) {
+    let (nonce, _) = split(id);
+    (CommandId::new(nonce, 0), CommandId::new(nonce, u64::MAX))
+}
+
+fn split(id: CommandId) -> ([u8; 16], u64) {
+    let (mut nonce, mut counter) = ([0_u8; 16], [0_u8; 8]);
+    let (head, tail) = id.as_bytes().split_at(16);
+    nonce.copy_from_slice(head);
+    counter.copy_from_slice(tail);
+    (nonce, u64::from_be_bytes(counter))
+}
+
+fn row_of(request: &NewRequest<'_>) -> HoldRow {
+    HoldRow {
+        number: request.number,
+        id: request.id,
+        digest: *request.digest,
+        at: request.at,
+        key: request.key,
+        place: request.place,
+        event: request.event,
+        kind: request.kind,
+        record_key: request.record_key.copied(),
+        fingerprint: request.fingerprint.copied(),
+        full_fingerprint: request.full_fingerprint.copied(),
+        amount: request.amount,
+        cost: request.cost,
+        state: State::ADMITTED,
+        attempts: 1,
+        first_attempt: AttemptState::Open,
+        forwarded_before: request.forwarded_before,
+        shadow: None,
+        status: None,
+        object: None,
+    }
+}
