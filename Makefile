@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV := .tools/venv
 PYTEST_ARGS ?=
 E2E := tests/e2e
-PYTHON_CODE := stack $(E2E)
+BENCH := tests/bench
+PYTHON_CODE := stack $(E2E) $(BENCH)
 
 .PHONY: help run up down status test test-rust test-e2e bench bench-quick lint fmt clean python
 
@@ -35,11 +36,11 @@ test-rust: ## the workspace's own tests
 test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
 
-bench: ## measure the price of a governed call; writes target/bench.json
-	cargo run --release -p keybrake-tests --bin bench
+bench: python ## measure gate and ledger beside their yardsticks; writes target/bench.json
+	@exec $(PYTHON) $(BENCH)/bench.py
 
-bench-quick: ## the same in under 90 seconds
-	cargo run --release -p keybrake-tests --bin bench -- --quick
+bench-quick: python ## the same in under 90 seconds, once everything is built
+	@exec $(PYTHON) $(BENCH)/bench.py --quick
 
 lint: $(VENV)/.installed ## formatting, clippy, types
 	cargo fmt --all --check

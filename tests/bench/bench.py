@@ -1,13 +1,14 @@
 """`make bench`: what the gate costs and what the ledger can do, both sides interleaved in one run.
 
-Prints a table and writes target/bench.json: `fdatasync_us_p50`, `rows` (name, clients, per_second, p50_us, p99_us, cpu_us) and
-`ratios`. Machines are noisy: compare within one run only. Nothing here is a pass or a fail.
+Prints a table and writes target/bench.json: `fdatasync_us_p50`, `rows` (name, clients, per_second, p50_us, p99_us,
+cpu_us) and `ratios`. Machines are noisy: compare within one run only. Nothing here is a pass or a fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,9 @@ class Rows:
     def add(self, name: str, clients: int, figures: dict[str, Any]) -> None:
         """One round of one row. Failures are told and never counted as answers."""
         if figures.get("failures"):
-            self.notes.append(f"{name} at {clients}: {figures['failures']} failed, first: {figures.get('first_failure')}")
+            self.notes.append(
+                f"{name} at {clients}: {figures['failures']} failed, first: {figures.get('first_failure')}"
+            )
         self._rounds.setdefault((name, clients), []).append(figures)
 
     def row(self, name: str, clients: int) -> Optional[dict[str, Any]]:
@@ -46,7 +49,10 @@ class Rows:
         rounds = self._rounds.get((name, clients))
         if not rounds:
             return None
-        median = lambda field: statistics.median(figures[field] for figures in rounds)
+
+        def median(field: str) -> float:
+            return statistics.median(float(figures[field]) for figures in rounds)
+
         row = {"name": name, "clients": clients, "rounds": len(rounds), "per_second": round(median("per_second"), 1)}
         row.update(p50_us=round(median("p50_us")), p99_us=round(median("p99_us")))
         row["cpu_us"] = round(median("cpu_us"), 1) if all("cpu_us" in figures for figures in rounds) else None
@@ -61,7 +67,7 @@ class Rows:
         top, bottom = self.row(*over), self.row(*under)
         if not top or not bottom or not bottom[field]:
             return None
-        return round(top[field] / bottom[field], 3)
+        return round(float(top[field]) / float(bottom[field]), 3)
 
 
 class Bench:
@@ -81,7 +87,8 @@ class Bench:
         done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StackError(f"load {what}: {done.stderr.strip().splitlines()[-1:]}")
-        return json.loads(done.stdout)
+        figures: dict[str, Any] = json.loads(done.stdout)
+        return figures
 
     def http(self, sides: Sides, side: str, kind: str, clients: int) -> dict[str, Any]:
         """One round of one side of the gate's comparison, with Envoy's CPU per request."""
@@ -89,8 +96,18 @@ class Bench:
         node = sides.nodes[side]
         before = sides.cpu_seconds(side)
         figures = self.measure(
-            "http", clients, "--address", f"127.0.0.1:{node.ports.envoy}", "--kind", kind, "--prefix", "/stripe",
-            "--credential-file", sides.vault_key_file, "--run", f"r{self._run}-{side}",
+            "http",
+            clients,
+            "--address",
+            f"127.0.0.1:{node.ports.envoy}",
+            "--kind",
+            kind,
+            "--prefix",
+            "/stripe",
+            "--credential-file",
+            sides.vault_key_file,
+            "--run",
+            f"r{self._run}-{side}",
         )
         figures["cpu_us"] = (sides.cpu_seconds(side) - before) * 1e6 / max(figures["count"], 1)
         return figures
@@ -99,8 +116,21 @@ class Bench:
         """Reads and charges through each side, interleaved."""
         for side in SIDES:
             for kind in ("read", "charge"):
-                self.measure("http", 8, "--address", f"127.0.0.1:{sides.nodes[side].ports.envoy}", "--kind", kind, "--prefix",
-                             "/stripe", "--credential-file", sides.vault_key_file, "--run", f"warm-{side}", seconds=0.3)
+                self.measure(
+                    "http",
+                    8,
+                    "--address",
+                    f"127.0.0.1:{sides.nodes[side].ports.envoy}",
+                    "--kind",
+                    kind,
+                    "--prefix",
+                    "/stripe",
+                    "--credential-file",
+                    sides.vault_key_file,
+                    "--run",
+                    f"warm-{side}",
+                    seconds=0.3,
+                )
         for number in range(self.rounds):
             tell(f"gate, round {number + 1} of {self.rounds}")
             for clients in (1, 32):
@@ -108,7 +138,14 @@ class Bench:
                     for side in SIDES:
                         self.rows.add(f"{kind}, {side}", clients, self.http(sides, side, kind, clients))
 
-    def ledger(self, sides: Sides, folder: Path, redis: Optional[str], postgres: Optional[rivals.Postgres], tell: Callable[[str], None]) -> None:
+    def ledger(
+        self,
+        sides: Sides,
+        folder: Path,
+        redis: Optional[str],
+        postgres: Optional[rivals.Postgres],
+        tell: Callable[[str], None],
+    ) -> None:
         """The ledger in process and over its socket, beside its yardsticks, interleaved."""
         socket = ["--socket", sides.stack.socket, "--internal-key-file", sides.stack.folder.path / "keys" / "internal"]
         hot, spread = folder / "hot", folder / "spread"
@@ -127,7 +164,9 @@ class Bench:
                     self._cell("Redis debits, synced, hot key", clients, "redis", "--address", redis)
                 if postgres:
                     self.rows.add("PostgreSQL debits, hot row", clients, postgres.debit(clients, self.seconds, 1))
-            self._cell("ledger cycles, in process, spread keys", 64, "ledger-in-process", "--folder", folder, "--keys", SPREAD)
+            self._cell(
+                "ledger cycles, in process, spread keys", 64, "ledger-in-process", "--folder", folder, "--keys", SPREAD
+            )
             self._cell("ledger cycles, API batches, spread keys", 64, "ledger-api", *many)
             self._cell("fdatasync, 4 KiB appends", 1, "fdatasync", "--folder", folder)
 
@@ -145,16 +184,21 @@ class Bench:
         return {
             "charge_throughput_vs_bare_32": rows.ratio("per_second", (charge("governed"), 32), (charge("bare"), 32)),
             "read_throughput_vs_bare_32": rows.ratio("per_second", (read("governed"), 32), (read("bare"), 32)),
-            "charge_throughput_vs_ext_authz_32": rows.ratio("per_second", (charge("governed"), 32), (charge("ext_authz"), 32)),
+            "charge_throughput_vs_ext_authz_32": rows.ratio(
+                "per_second", (charge("governed"), 32), (charge("ext_authz"), 32)
+            ),
             "envoy_cpu_vs_bare_32": rows.ratio("cpu_us", (charge("governed"), 32), (charge("bare"), 32)),
             "charge_added_p50_ms_1": added,
             "ledger_cycles_per_second_in_process_64": cycles["per_second"] if cycles else None,
             "ledger_reserves_vs_redis_64": rows.ratio(
-                "per_second", ("ledger reserves, API batches, hot key", 64), ("Redis debits, synced, hot key", 64)),
+                "per_second", ("ledger reserves, API batches, hot key", 64), ("Redis debits, synced, hot key", 64)
+            ),
             "ledger_cycles_vs_redis_debits_64": rows.ratio(
-                "per_second", ("ledger cycles, API batches, hot key", 64), ("Redis debits, synced, hot key", 64)),
+                "per_second", ("ledger cycles, API batches, hot key", 64), ("Redis debits, synced, hot key", 64)
+            ),
             "ledger_hot_vs_spread_64": rows.ratio(
-                "per_second", ("ledger cycles, in process, hot key", 64), ("ledger cycles, in process, spread keys", 64)),
+                "per_second", ("ledger cycles, in process, hot key", 64), ("ledger cycles, in process, spread keys", 64)
+            ),
             "wasm_bytes": wasm_bytes,
         }
 
@@ -163,7 +207,9 @@ def _print(report: dict[str, Any], notes: list[str]) -> None:
     print(f"{'':<44}{'clients':>8}{'per second':>12}{'p50 us':>9}{'p99 us':>9}{'CPU us':>8}")
     for row in report["rows"]:
         cpu = "" if row["cpu_us"] is None else f"{row['cpu_us']:.0f}"
-        print(f"{row['name']:<44}{row['clients']:>8}{row['per_second']:>12,.0f}{row['p50_us']:>9,}{row['p99_us']:>9,}{cpu:>8}")
+        print(
+            f"{row['name']:<44}{row['clients']:>8}{row['per_second']:>12,.0f}{row['p50_us']:>9,}{row['p99_us']:>9,}{cpu:>8}"
+        )
     print()
     print(f"{'fdatasync_us_p50':<44}{report['fdatasync_us_p50']}")
     for name, value in report["ratios"].items():
@@ -175,12 +221,19 @@ def _print(report: dict[str, Any], notes: list[str]) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under 90 seconds once everything is built")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter rounds: under 90 seconds once everything is built"
+    )
     parser.add_argument("--only", choices=("all", "gate", "ledger"), default="all", help="leave the other half out")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     options = parser.parse_args()
+    # A polite end tears everything down as a Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     began = time.monotonic()
-    tell = lambda line: print(f"[{time.monotonic() - began:5.1f} s] {line}", file=sys.stderr, flush=True)
+
+    def tell(line: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {line}", file=sys.stderr, flush=True)
+
     try:
         made = build.build()
         build._cargo("the load generator", ["build", "--release", "-p", "keybrake-tests", "--bin", "load"])
@@ -198,13 +251,16 @@ def main() -> int:
                 except rivals.NotHere as why:
                     bench.rows.notes.append(f"no Redis rows: {why}")
                 try:
-                    postgres = open_things.enter_context(rivals.postgres(folder))
+                    postgres = open_things.enter_context(rivals.postgres())
                 except rivals.NotHere as why:
                     bench.rows.notes.append(f"no PostgreSQL rows: {why}")
                 bench.ledger(sides, folder, redis, postgres, tell)
     except StackError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: ended before its end; nothing is left running", file=sys.stderr)
+        return 130
     disk = bench.rows.row("fdatasync, 4 KiB appends", 1)
     report = {
         "fdatasync_us_p50": disk["p50_us"] if disk else None,

@@ -10,14 +10,20 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Optional
 
+from stack.polling import eventually
 from stack.ports import LOOPBACK, free_ports
 
 START_DEADLINE_S = 20.0
+
+CAPS = (
+    "CREATE TABLE caps (id int PRIMARY KEY, free bigint NOT NULL);"
+    "INSERT INTO caps SELECT n, 1000000000000 FROM generate_series(1, 64) n;"
+)
 
 
 class NotHere(Exception):
@@ -28,11 +34,11 @@ def _installed(package: str, program: str) -> str:
     """Path of a program, installing its Debian package when that is possible."""
     found = _find(program)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
         # Only the programs are wanted: no service may be started by the package.
         environment = {**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update"], env=environment, **quiet)
-        subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", package], env=environment, **quiet)
+        subprocess.run(["apt-get", "update"], env=environment, capture_output=True, check=False)
+        install = ["apt-get", "install", "-y", "--no-install-recommends", package]
+        subprocess.run(install, env=environment, capture_output=True, check=False)
         found = _find(program)
     if found is None:
         raise NotHere(f"{program} is not installed (Debian package {package})")
@@ -44,16 +50,19 @@ def _find(program: str) -> Optional[str]:
     return shutil.which(program) or (newest[-1] if newest else None)
 
 
-def _listens(port: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < deadline:
+def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Waits until it does. Raises `NotHere`."""
+
+    def connects() -> bool:
         if process.poll() is not None:
-            raise NotHere(f"{process.args[0]} ended at once with status {process.returncode}")
+            raise NotHere(f"the server ended at once with status {process.returncode}")
         with socket.socket() as probe:
-            if probe.connect_ex((LOOPBACK, port)) == 0:
-                return
-        time.sleep(0.02)
-    raise NotHere(f"{process.args[0]} did not listen in time")
+            return probe.connect_ex((LOOPBACK, port)) == 0
+
+    try:
+        eventually(connects, START_DEADLINE_S, "a server that listens")
+    except TimeoutError as error:
+        raise NotHere(str(error)) from error
 
 
 @contextmanager
@@ -79,7 +88,7 @@ class Postgres:
     def __init__(self, pgbench: str, port: int, home: Path, user: Optional[str]) -> None:
         self._pgbench, self._port, self._home, self._user = pgbench, port, home, user
 
-    def debit(self, clients: int, seconds: float, keys: int) -> dict[str, float]:
+    def debit(self, clients: int, seconds: float, keys: int) -> dict[str, Any]:
         """Conditional updates of a row for a while: per_second, p50_us, p99_us."""
         script = self._home / "debit.sql"
         row = "1" if keys == 1 else f"(:client_id % {keys}) + 1"
@@ -100,12 +109,17 @@ class Postgres:
         count = len(latencies)
         if count < 2:
             raise NotHere("pgbench made no transactions")
-        at = lambda hundredth: latencies[(count - 1) * hundredth // 100]
-        return {"count": count, "failures": 0, "per_second": count / max(end - start, 1e-9), "p50_us": at(50), "p99_us": at(99)}
+        return {
+            "count": count,
+            "failures": 0,
+            "per_second": count / max(end - start, 1e-9),
+            "p50_us": latencies[(count - 1) // 2],
+            "p99_us": latencies[(count - 1) * 99 // 100],
+        }
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL with its defaults for durability."""
     programs = {name: _installed("postgresql", name) for name in ("initdb", "postgres", "psql", "pgbench")}
     user = "postgres" if os.geteuid() == 0 else None
@@ -115,28 +129,28 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     try:
         if user:
             os.chown(home, pwd.getpwnam(user).pw_uid, -1)
-        cluster = home / "cluster"
-        quiet = {"cwd": home, "user": user, "check": True, "capture_output": True}
-        subprocess.run([programs["initdb"], "-D", cluster, "-U", "keybrake", "-A", "trust"], **quiet)
+        cluster = str(home / "cluster")
+        _quietly([programs["initdb"], "-D", cluster, "-U", "keybrake", "-A", "trust"], home, user)
+        argv = [programs["postgres"], "-D", cluster, "-h", LOOPBACK, "-p", str(port), "-k", str(home)]
         with open(home / "server.log", "wb") as log:
-            process = subprocess.Popen(
-                [programs["postgres"], "-D", cluster, "-h", LOOPBACK, "-p", str(port), "-k", str(home)],
-                cwd=home, user=user, stdout=log, stderr=log,
-            )
+            process = subprocess.Popen(argv, cwd=home, user=user, stdout=log, stderr=log)
         try:
             _listens(port, process)
-            sql = "CREATE TABLE caps (id int PRIMARY KEY, free bigint NOT NULL);" \
-                "INSERT INTO caps SELECT n, 1000000000000 FROM generate_series(1, 64) n;"
-            ask = [programs["psql"], "-h", LOOPBACK, "-p", str(port), "-U", "keybrake", "-d", "postgres", "-v", "ON_ERROR_STOP=1"]
-            deadline = time.monotonic() + START_DEADLINE_S
-            while subprocess.run([*ask, "-c", "SELECT 1"], cwd=home, user=user, capture_output=True, check=False).returncode:
-                if time.monotonic() > deadline:
-                    raise NotHere("PostgreSQL did not answer in time")
-                time.sleep(0.05)
-            subprocess.run([*ask, "-c", sql], **quiet)
+            ask = [programs["psql"], "-h", LOOPBACK, "-p", str(port), "-U", "keybrake", "-d", "postgres"]
+            ask += ["-v", "ON_ERROR_STOP=1", "-c"]
+            eventually(lambda: _answers([*ask, "SELECT 1"], home, user), START_DEADLINE_S, "PostgreSQL's first answer")
+            _quietly([*ask, CAPS], home, user)
             yield Postgres(programs["pgbench"], port, home, user)
         finally:
             process.terminate()
             process.wait()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _answers(argv: list[str], home: Path, user: Optional[str]) -> bool:
+    return subprocess.run(argv, cwd=home, user=user, check=False, capture_output=True).returncode == 0
+
+
+def _quietly(argv: list[str], home: Path, user: Optional[str]) -> None:
+    subprocess.run(argv, cwd=home, user=user, check=True, capture_output=True)

@@ -11,7 +11,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Callable
 
+from stack import envoy_binary
 from stack.calls import NoAnswer, call
 from stack.child import Child
 from stack.envoy_config import Changes
@@ -25,27 +27,63 @@ FAKE_SECRET = "sk_test_sandbox_bench"
 SIDES = ("bare", "ext_authz", "governed")
 
 CHARGE = {
-    "id": "ch_bench", "object": "charge", "amount": 100, "amount_captured": 100, "amount_refunded": 0,
-    "balance_transaction": "txn_bench", "billing_details": {"address": None, "email": None, "name": None},
-    "captured": True, "created": 1700000000, "currency": "usd", "customer": "cus_bench", "description": "bench",
-    "disputed": False, "livemode": False, "metadata": {}, "outcome": {"network_status": "approved_by_network"},
-    "paid": True, "payment_intent": None, "payment_method": "pm_bench", "refunded": False, "status": "succeeded",
+    "id": "ch_bench",
+    "object": "charge",
+    "amount": 100,
+    "amount_captured": 100,
+    "amount_refunded": 0,
+    "balance_transaction": "txn_bench",
+    "billing_details": {"address": None, "email": None, "name": None},
+    "captured": True,
+    "created": 1700000000,
+    "currency": "usd",
+    "customer": "cus_bench",
+    "description": "bench",
+    "disputed": False,
+    "livemode": False,
+    "metadata": {},
+    "outcome": {"network_status": "approved_by_network"},
+    "paid": True,
+    "payment_intent": None,
+    "payment_method": "pm_bench",
+    "refunded": False,
+    "status": "succeeded",
 }
 
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
-def _answering(name: str, address: dict, codec: str, body: str) -> dict:
-    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": body}},
-              "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"},
-                                           "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
-                                          {"header": {"key": "request-id", "value": "req_bench"}}]}
-    manager = {"@type": HCM, "stat_prefix": name, "codec_type": codec,
-               "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [answer]}]},
-               "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}]}
-    return {"name": name, "address": address,
-            "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
+def _at(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": LOOPBACK, "port_value": port}}
+
+
+def _answering(name: str, address: dict[str, Any], codec: str, body: str) -> dict[str, Any]:
+    answer = {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+            {"header": {"key": "request-id", "value": "req_bench"}},
+        ],
+    }
+    manager = {
+        "@type": HCM,
+        "stat_prefix": name,
+        "codec_type": codec,
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [answer]}]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
+    }
+    return {
+        "name": name,
+        "address": address,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
 
 
 AUTHZ_FILTER = """\
@@ -70,7 +108,7 @@ AUTHZ_CLUSTER = """\
 """
 
 
-def _with_authz(socket: Path):
+def _with_authz(socket: Path) -> Callable[[str], str]:
     """Edits the filled template: asks the no-op service before the first listener's router."""
 
     def edit(text: str) -> str:
@@ -101,9 +139,9 @@ class Sides:
 class Running:
     """Starts the vendor, the stack and the three sides; ends them all."""
 
-    def __init__(self, folder: Path, say) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._folder, self._say = folder, say
-        self._children: list = []
+        self._children: list[Callable[[], object]] = []
 
     def __enter__(self) -> Sides:
         try:
@@ -136,23 +174,27 @@ class Running:
         return Sides(stack, nodes, key_file)
 
     def _start_vendor(self, stack: Stack, port: int, admin: int, authz_socket: Path) -> None:
-        from stack import envoy_binary
-
-        at = lambda number: {"socket_address": {"address": LOOPBACK, "port_value": number}}
         config = {
             "node": {"id": "bench-vendor", "cluster": "bench"},
-            "admin": {"address": at(admin)},
-            "static_resources": {"listeners": [
-                _answering("vendor", at(port), "HTTP1", json.dumps(CHARGE)),
-                _answering("authz", {"pipe": {"path": str(authz_socket)}}, "HTTP2", ""),
-            ]},
+            "admin": {"address": _at(admin)},
+            "static_resources": {
+                "listeners": [
+                    _answering("vendor", _at(port), "HTTP1", json.dumps(CHARGE)),
+                    _answering("authz", {"pipe": {"path": str(authz_socket)}}, "HTTP2", ""),
+                ]
+            },
         }
         file = self._folder / "vendor.json"
         file.write_text(json.dumps(config))
         binary = envoy_binary.find(os.environ)
         argv = [binary, "-c", file, "--concurrency", 1, "--disable-hot-restart", "-l", "warning"]
-        child = Child("vendor", argv, pid_file=self._folder / "vendor.pid.json", log_file=self._folder / "vendor.log",
-                      environment=stack.child_environment())
+        child = Child(
+            "vendor",
+            argv,
+            pid_file=self._folder / "vendor.pid.json",
+            log_file=self._folder / "vendor.log",
+            environment=stack.child_environment(),
+        )
         child.start()
         self._children.append(lambda: child.stop(5.0))
 
@@ -167,9 +209,17 @@ class Running:
 
 def issue(stack: Stack) -> str:
     """A vault key for charges and reads, with a cap that no run reaches."""
-    answer = call("POST", f"{stack.ledger_url}/admin/vault_keys", bearer=stack.admin_key, json_body={
-        "label": "bench", "vendor": "stripe", "allowed_endpoints": ["POST /v1/charges", "GET /v1/charges/{id}"],
-        "daily_usd_cap": "9999999999.99", "expires_in_seconds": 7200,
-    })
+    answer = call(
+        "POST",
+        f"{stack.ledger_url}/admin/vault_keys",
+        bearer=stack.admin_key,
+        json_body={
+            "label": "bench",
+            "vendor": "stripe",
+            "allowed_endpoints": ["POST /v1/charges", "GET /v1/charges/{id}"],
+            "daily_usd_cap": "9999999999.99",
+            "expires_in_seconds": 7200,
+        },
+    )
     assert answer.status == 201, answer.body
-    return answer.json()["vault_key"]
+    return str(answer.json()["vault_key"])
