@@ -220,11 +220,13 @@ fn a_vendor_call_that_envoy_does_not_take_is_released() {
 #[test]
 fn what_envoys_end_of_a_vendor_call_means() {
     const NO_CONNECTION: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+    const NOT_IN_TIME: &str = "upstream connect error or disconnect/reset before headers. reset reason: connection timeout";
     const OVERFLOW: &str =
         "upstream connect error or disconnect/reset before headers. reset reason: overflow";
     const TERMINATED: &str = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
     let cases = [
         ("503", NO_CONNECTION, AttemptOutcome::NotExecuted, 503),
+        ("503", NOT_IN_TIME, AttemptOutcome::NotExecuted, 503),
         ("503", OVERFLOW, AttemptOutcome::NotExecuted, 503),
         ("503", TERMINATED, AttemptOutcome::Indeterminate, 502),
         (

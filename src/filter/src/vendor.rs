@@ -7,9 +7,10 @@ use keybrake_policy::outcome::VendorAnswer;
 /// The vendor's cluster puts this header with the value `1` on every answer of the vendor. Envoy's own answers lack it.
 pub const UPSTREAM_MARK: &str = "keybrake-upstream";
 
-/// How Envoy's text for a call that found no connection begins. Nothing was sent: a connection that was not made, a
-/// TLS handshake that failed, a circuit breaker.
-const NOT_SENT: [&str; 2] = [
+/// How Envoy's text for a call that found no connection begins. Nothing was sent: a connection that was refused or was
+/// not made in time, a TLS handshake that failed, a circuit breaker.
+const NOT_SENT: [&str; 3] = [
+    "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
     "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
     "upstream connect error or disconnect/reset before headers. reset reason: overflow",
 ];
