@@ -12,3 +12,6 @@ pub use parts::{Movement, Parts};
 pub use price::{Capped, KnownObject, PricedBy, Pricing, price};
 pub use settle::{MAX_COST, OpenPart, Settlement, executed_cost, settle};
 pub use window::{Window, WindowKind};
+
+#[cfg(test)]
+mod history_tests;

@@ -5,7 +5,7 @@ use keybrake_contract::lifecycle::{
     HoldState, OtherAttempts, RecordState, State, Verdict, WhichAttempt, on_object, on_outcome,
 };
 use keybrake_contract::money::{Micros, Minor};
-use keybrake_contract::wire::{Executed, ExecutedMoney, Outcome, StoredAnswer};
+use keybrake_contract::wire::{Executed, ExecutedMoney, Outcome};
 
 use super::alarms::AlarmKind;
 use super::balances::overflow;
@@ -149,10 +149,11 @@ impl<S: Store> Writer<S> {
             judged.push(one);
             balances.extend(changed);
         }
-        if is_decided_now && row.kind == Kind::Write {
-            if let Some(answer) = ending.outcome.and_then(|outcome| outcome.answer.as_ref()) {
-                self.keep_answer(row, answer)?;
-            }
+        if is_decided_now
+            && row.kind == Kind::Write
+            && let Some(answer) = ending.outcome.and_then(|outcome| outcome.answer.as_ref())
+        {
+            self.store.add_answer(row.number, answer)?;
         }
         self.follow_record(row, state)?;
         Ok(Concluded {
@@ -272,10 +273,6 @@ impl<S: Store> Writer<S> {
             alarms.push(AlarmKind::CapOverrun);
         }
         Ok(balances)
-    }
-
-    fn keep_answer(&mut self, row: &HoldRow, answer: &StoredAnswer) -> Result<(), StoreError> {
-        self.store.add_answer(row.number, answer)
     }
 
     /// A record stands for its newest hold, save that an older one that turned out to be executed after all takes its place

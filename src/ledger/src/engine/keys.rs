@@ -122,14 +122,14 @@ impl<S: Store> Writer<S> {
         Ok(Change::Done(Box::new((full.key, balances))))
     }
 
-    pub(super) fn revoke(&mut self, key_id: &str) -> Result<Option<Key>, StoreError> {
+    pub(super) fn revoke(&mut self, key_id: &str) -> Result<Option<Box<Key>>, StoreError> {
         let Some(mut full) = self.store.key_by_id(key_id)? else {
             return Ok(None);
         };
         if full.key.revoked_at.is_none() {
             self.revoke_key(&mut full)?;
         }
-        Ok(Some(full.key))
+        Ok(Some(Box::new(full.key)))
     }
 
     pub(super) fn revoke_by_label_prefix(&mut self, prefix: &str) -> Result<u64, StoreError> {

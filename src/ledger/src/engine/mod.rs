@@ -261,7 +261,8 @@ impl Ledger {
     /// [`Unavailable`].
     pub async fn revoke(&self, key_id: &str) -> Result<Option<Key>, Unavailable> {
         let key_id = key_id.to_owned();
-        self.ask(|reply| Job::Revoke(key_id, reply)).await
+        let revoked = self.ask(|reply| Job::Revoke(key_id, reply)).await?;
+        Ok(revoked.map(|key| *key))
     }
 
     /// Revokes every key whose label begins with this; answers how many were not revoked before.
@@ -377,16 +378,14 @@ impl Ledger {
         &self,
         read: impl FnOnce(&mut sqlite::SqliteReads) -> Result<T, ListError> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let listed = self
-            .inner
+        self.inner
             .pool
             .read(move |reads| match read(reads) {
                 Ok(listed) => Ok(Ok(listed)),
                 Err(ListError::InvalidCursor) => Ok(Err(QueryError::InvalidCursor)),
                 Err(ListError::Store(error)) => Err(error),
             })
-            .await?;
-        listed
+            .await?
     }
 }
 

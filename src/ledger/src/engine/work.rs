@@ -28,7 +28,7 @@ pub(super) enum Job {
     Commands(Vec<Received>, Reply<Vec<CommandAnswer>>),
     Issue(Vec<Key>, Reply<Vec<Key>>),
     Change(String, Box<KeyChange>, Reply<Change>),
-    Revoke(String, Reply<Option<Key>>),
+    Revoke(String, Reply<Option<Box<Key>>>),
     RevokePrefix(String, Reply<u64>),
     Figures(oneshot::Sender<Figures>),
     Close,
@@ -60,7 +60,7 @@ enum Pending {
     Commands(Vec<CommandAnswer>, Reply<Vec<CommandAnswer>>),
     Issue(Vec<Key>, Reply<Vec<Key>>),
     Change(Change, Reply<Change>),
-    Revoke(Option<Key>, Reply<Option<Key>>),
+    Revoke(Option<Box<Key>>, Reply<Option<Box<Key>>>),
     RevokePrefix(u64, Reply<u64>),
     Figures(oneshot::Sender<Figures>),
 }

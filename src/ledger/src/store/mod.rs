@@ -2,6 +2,8 @@
 //!
 //! Here: the traits and the typed rows that cross them. Not here: any rule about money or states; SQL (in the backends below).
 
+#[cfg(test)]
+pub(crate) mod conformance;
 mod reads;
 mod rows;
 pub mod sqlite;

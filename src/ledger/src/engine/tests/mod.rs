@@ -1,5 +1,9 @@
 //! The engine through its own handle, on a real store in a folder of its own.
 
+mod audit_tests;
 mod bench;
+mod commands_tests;
+mod durability_tests;
 mod keys_tests;
 mod lifecycle_tests;
+mod money_tests;

@@ -150,7 +150,8 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), Failure> {
         let verdict: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if verdict != "ok" {
-            return Err(Failure::Damaged(verdict));
+            let one_line: Vec<&str> = verdict.split_whitespace().collect();
+            return Err(Failure::Damaged(one_line.join(" ")));
         }
     }
     // Memory-mapped reads are left off: an I/O error would be a signal, not an error.
@@ -230,4 +231,33 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::conformance::{Backend, every_conformance_test};
+
+    struct Folder(TempDir);
+
+    impl Backend for Folder {
+        type Store = SqliteStore;
+        type Reads = SqliteReads;
+
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn store(&self) -> SqliteStore {
+            open(&self.0.path().join("k.db")).unwrap()
+        }
+
+        fn reads(&self) -> SqliteReads {
+            open_reads(&self.0.path().join("k.db")).unwrap()
+        }
+    }
+
+    every_conformance_test!(Folder);
 }
