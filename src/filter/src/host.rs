@@ -80,6 +80,11 @@ pub(crate) fn drop_trailers() {
     let _ = hostcalls::set_map_bytes(MapType::HttpRequestTrailers, Vec::new());
 }
 
+/// Takes what has come of the body off the request of this callback's stream.
+pub(crate) fn drop_body(size: usize) {
+    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, size, b"");
+}
+
 /// A call-out of the context that is acted on, which must be the root. `Err`: Envoy did not take it, and no callback
 /// will come.
 pub(crate) fn call(

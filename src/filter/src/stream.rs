@@ -145,6 +145,11 @@ impl HttpContext for Stream {
         if end_of_stream || too_large {
             self.body_complete(size);
         }
+        if !matches!(self.state, State::WaitingForBody { .. }) {
+            // The gate has it all, or has turned it away: the rest must not fill Envoy's buffer, whose own 413 would
+            // come before our answer.
+            host::drop_body(size);
+        }
         Action::Pause
     }
 

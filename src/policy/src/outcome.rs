@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::pack::{AnswerRules, Endpoint, MoneyState, Pack, RuledOutcome};
-use crate::refusal::{Answer, Shape};
+use crate::refusal::{Answer, REASON, Shape};
 
 /// A vendor's answer as Envoy gives it.
 #[derive(Clone, Copy)]
@@ -359,7 +359,9 @@ fn shaped(pack: &Pack, status: u16, outcome: &AttemptOutcome) -> Answer {
         param: None,
         details: serde_json::Map::new(),
     };
-    shape.answer(Some(pack))
+    let mut answer = shape.answer(Some(pack));
+    answer.headers.push((REASON.to_owned(), code.to_owned()));
+    answer
 }
 
 #[cfg(test)]

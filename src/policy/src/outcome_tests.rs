@@ -113,6 +113,7 @@ fn answers_that_cannot_be_read_are_open_and_never_a_success_for_the_caller() {
         assert_eq!(judgement.client.status, 502, "{status} {shown}");
         let error: Value = serde_json::from_slice(&judgement.client.body).unwrap();
         assert_eq!(error["error"]["type"], "api_error");
+        assert!(judgement.client.headers.contains(&reason("outcome_unknown")));
         assert!(
             judgement
                 .client
@@ -121,6 +122,10 @@ fn answers_that_cannot_be_read_are_open_and_never_a_success_for_the_caller() {
                 .all(|(name, _)| name != "location")
         );
     }
+}
+
+fn reason(code: &str) -> (String, String) {
+    (REASON.to_owned(), code.to_owned())
 }
 
 #[test]
@@ -134,6 +139,7 @@ fn a_refusal_in_an_odd_form_is_given_in_the_usual_one() {
             error["error"].is_object(),
             "clients take a body without `error` for a success"
         );
+        assert!(judgement.client.headers.contains(&reason("vendor_error")));
     }
 }
 

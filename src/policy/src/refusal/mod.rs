@@ -170,7 +170,8 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
     answer
 }
 
-const REASON: &str = "keybrake-reason";
+/// Stands on every error that we wrote, and on none of the vendor's.
+pub(crate) const REASON: &str = "keybrake-reason";
 
 /// Status, sentence and advice of each code: the table of DESIGN.md §7.
 fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
