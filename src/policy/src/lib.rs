@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod pack;
 pub mod read;
 pub mod refusal;
+mod text;
 
 #[cfg(test)]
 mod golden_tests;

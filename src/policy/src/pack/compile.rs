@@ -12,8 +12,9 @@ use super::dto::{
     PathDto, RefusalDto, StateDto,
 };
 use super::{
-    AnswerHeaders, AnswerRules, CredentialRules, InvalidPack, OutcomeRule, Pack, PackIdempotency,
-    ParameterRules, PathRules, RefusalShape, StateRule,
+    AnswerHeaders, AnswerRules, CredentialRules, HeaderNames, HeaderPlaces, InvalidPack,
+    OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules, Prefixes, RefusalShape,
+    StateRule,
 };
 
 /// Most characters of an idempotency key that the ledger takes.
@@ -65,14 +66,19 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         .map(|(name, dto)| answer(&name, dto).map(|rules| (name, Arc::new(rules))))
         .collect::<Made<Answers>>()?;
     let (endpoints, index) = compile_endpoints(endpoints, &answers)?;
+    let credential = compile_credential(credential)?;
+    let path = compile_path(path)?;
+    let account_headers = header_names("account_headers", account_headers)?;
+    let forward_headers = forwardable("forward_headers", forward_headers)?;
+    let idempotency = compile_idempotency(idempotency)?;
     Ok(Pack {
         vendor,
         hosts,
-        credential: compile_credential(credential)?,
-        path: compile_path(path)?,
-        account_headers: header_names("account_headers", account_headers)?,
-        forward_headers: forwardable("forward_headers", forward_headers)?,
-        idempotency: compile_idempotency(idempotency)?,
+        credential,
+        path,
+        headers: header_places(&account_headers, &forward_headers, &idempotency.header),
+        account_headers,
+        idempotency,
         parameters: compile_parameters(parameters)?,
         audit_params: field_names("audit_params", audit_params)?,
         refusal: compile_refusal(refusal)?,
@@ -109,7 +115,7 @@ fn compile_credential(dto: CredentialDto) -> Made<CredentialRules> {
     }
     Ok(CredentialRules {
         places,
-        real_prefixes,
+        real_prefixes: Prefixes::new(real_prefixes),
     })
 }
 
@@ -319,6 +325,17 @@ fn header_names(at: &str, names: Vec<String>) -> Made<Vec<String>> {
         .into_iter()
         .map(|name| header_name(at, name))
         .collect()
+}
+
+/// One table of every request header that is looked at.
+fn header_places(account: &[String], forward: &[String], idempotency: &str) -> HeaderPlaces {
+    let mut names = HeaderNames::common();
+    HeaderPlaces {
+        account: account.iter().map(|name| names.place_for(name)).collect(),
+        forward: forward.iter().map(|name| names.place_for(name)).collect(),
+        idempotency: names.place_for(idempotency),
+        names,
+    }
 }
 
 fn header_name(at: &str, name: String) -> Made<String> {

@@ -7,7 +7,9 @@ mod builtin;
 mod compile;
 mod compile_endpoints;
 mod dto;
+mod header_names;
 mod index;
+mod prefixes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +22,8 @@ use serde_json::Value;
 
 pub use builtin::{builtin, builtin_names};
 pub(crate) use compile::is_host;
+pub(crate) use header_names::{HeaderNames, Place, at};
+pub(crate) use prefixes::Prefixes;
 
 /// One vendor, as compiled from its JSON form.
 #[derive(Debug, Clone)]
@@ -29,7 +33,7 @@ pub struct Pack {
     pub(crate) credential: CredentialRules,
     pub(crate) path: PathRules,
     pub(crate) account_headers: Vec<String>,
-    pub(crate) forward_headers: Vec<String>,
+    pub(crate) headers: HeaderPlaces,
     pub(crate) idempotency: PackIdempotency,
     pub(crate) parameters: ParameterRules,
     pub(crate) audit_params: Vec<String>,
@@ -171,7 +175,18 @@ pub enum Class {
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialRules {
     pub places: Vec<CredentialPlace>,
-    pub real_prefixes: Vec<String>,
+    pub real_prefixes: Prefixes,
+}
+
+/// The request headers that the reader looks at.
+#[derive(Debug, Clone)]
+pub(crate) struct HeaderPlaces {
+    pub names: HeaderNames,
+    /// Headers that name an account.
+    pub account: Vec<Place>,
+    /// Headers that go on to the vendor.
+    pub forward: Vec<Place>,
+    pub idempotency: Place,
 }
 
 /// A place of the credential in a request.

@@ -7,8 +7,6 @@ use keybrake_contract::vault_key;
 
 use crate::pack::{CredentialPlace, CredentialRules};
 
-use super::secret;
-
 /// Longest `Authorization` value that is looked into.
 const MAX_AUTHORIZATION: usize = 1_024;
 
@@ -83,10 +81,7 @@ fn presented(rules: &CredentialRules, value: &[u8]) -> Result<Digest, NoKey> {
 /// Looks for the pack's prefixes anywhere in the first kilobyte, so that a second value behind a comma counts too.
 fn looks_real(rules: &CredentialRules, value: &[u8]) -> bool {
     let head = value.get(..MAX_AUTHORIZATION).unwrap_or(value);
-    rules
-        .real_prefixes
-        .iter()
-        .any(|prefix| secret::find(head, prefix.as_bytes()).is_some())
+    rules.real_prefixes.stand_in(head)
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use keybrake_contract::refusal::RefusalCode;
 
 use crate::config::PluginConfig;
-use crate::pack::BodyEncoding;
+use crate::pack::{BodyEncoding, at};
 
-use super::Turned;
 use super::head::{Announced, ContentType, Head, Judged, inspect, one_value};
 use super::headers::Headers;
 
@@ -13,31 +12,23 @@ use super::headers::Headers;
 const MAX_HEADER_BYTES: usize = 60 * 1024;
 
 /// Sizes, hop-by-hop headers and a second host.
-pub(super) fn check_framing(head: &Head<'_>, headers: Headers<'_>) -> Judged<()> {
-    let bytes: usize = headers
-        .0
-        .iter()
-        .map(|(name, value)| name.len().saturating_add(value.len()))
-        .fold(0, usize::saturating_add);
-    if bytes > MAX_HEADER_BYTES {
+pub(super) fn check_framing(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()> {
+    if headers.bytes > MAX_HEADER_BYTES {
         return Err(inspect(
             head,
             None,
             "the headers are longer than 60 KiB together",
         ));
     }
-    for pseudo in [":method", ":path", ":authority"] {
-        if headers.all(pseudo).count() != 1 {
-            return Err(inspect(
-                head,
-                None,
-                format!("{pseudo} must stand exactly once"),
-            ));
+    for pseudo in [at::METHOD, at::PATH, at::AUTHORITY] {
+        if !matches!(headers.one(pseudo), Ok(Some(_))) {
+            let message = format!("{} must stand exactly once", headers.name(pseudo));
+            return Err(inspect(head, None, message));
         }
     }
-    let authority = headers.first(":authority").unwrap_or_default();
+    let authority = headers.first(at::AUTHORITY).unwrap_or_default();
     if headers
-        .all("host")
+        .all(at::HOST)
         .any(|host| !host.eq_ignore_ascii_case(authority))
     {
         return Err(inspect(
@@ -47,8 +38,8 @@ pub(super) fn check_framing(head: &Head<'_>, headers: Headers<'_>) -> Judged<()>
         ));
     }
     for value in headers
-        .all("connection")
-        .chain(headers.all("proxy-connection"))
+        .all(at::CONNECTION)
+        .chain(headers.all(at::PROXY_CONNECTION))
     {
         let odd = value
             .split(|byte| *byte == b',')
@@ -72,13 +63,13 @@ pub(super) fn check_framing(head: &Head<'_>, headers: Headers<'_>) -> Judged<()>
 pub(super) fn judge_length(
     head: &Head<'_>,
     config: &PluginConfig,
-    headers: Headers<'_>,
+    headers: &Headers<'_>,
 ) -> Judged<Announced> {
-    let chunked = one_value(head, headers, "transfer-encoding")?;
-    let length = one_value(head, headers, "content-length")?;
+    let chunked = one_value(head, headers, at::TRANSFER_ENCODING)?;
+    let length = one_value(head, headers, at::CONTENT_LENGTH)?;
     match (chunked, length) {
         (None, None) => Ok(Announced::Nothing),
-        (Some(value), None) if value.eq_ignore_ascii_case(b"chunked") => {
+        (Some(value), None) if value.bytes.eq_ignore_ascii_case(b"chunked") => {
             Ok(Announced::UnknownLength)
         }
         (Some(_), _) => Err(inspect(
@@ -87,26 +78,25 @@ pub(super) fn judge_length(
             "only chunked, without content-length",
         )),
         (None, Some(value)) => {
-            let length = std::str::from_utf8(value)
+            let length = std::str::from_utf8(value.bytes)
                 .ok()
                 .filter(|text| text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit()))
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| inspect(head, Some("content-length"), "is not a number"))?;
             if length > u64::from(config.max_request_bytes) {
-                return Err(too_large(head, config));
+                return Err(head.turn(RefusalCode::RequestTooLarge, None, too_large(config)));
             }
             Ok(Announced::Length(length))
         }
     }
 }
 
-pub(super) fn too_large(head: &Head<'_>, config: &PluginConfig) -> Box<Turned> {
-    let message = format!("the body is longer than {} bytes", config.max_request_bytes);
-    head.turn(RefusalCode::RequestTooLarge, None, message)
+pub(super) fn too_large(config: &PluginConfig) -> String {
+    format!("the body is longer than {} bytes", config.max_request_bytes)
 }
 
 /// The type of a write's body. Reads have no body, so their type says nothing.
-pub(super) fn judge_type(head: &Head<'_>, headers: Headers<'_>) -> Judged<ContentType> {
+pub(super) fn judge_type(head: &Head<'_>, headers: &Headers<'_>) -> Judged<ContentType> {
     let refuse = |name: &str, message: &str| {
         head.turn(
             RefusalCode::EncodingNotAccepted,
@@ -114,16 +104,16 @@ pub(super) fn judge_type(head: &Head<'_>, headers: Headers<'_>) -> Judged<Conten
             message,
         )
     };
-    if headers.first("content-encoding").is_some() {
+    if headers.first(at::CONTENT_ENCODING).is_some() {
         return Err(refuse(
             "content-encoding",
             "the body must not be compressed or encoded",
         ));
     }
-    if head.known.facts.method == "GET" {
+    if head.method == "GET" {
         return Ok(ContentType::Absent);
     }
-    let mut values = headers.all("content-type");
+    let mut values = headers.all(at::CONTENT_TYPE);
     let Some(value) = values.next() else {
         return Ok(ContentType::Absent);
     };

@@ -9,33 +9,38 @@ use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{CountedReason, RequestFacts};
 
 use crate::config::{PluginConfig, Vendor};
-use crate::pack::{BodyEncoding, Class, Endpoint};
+use crate::pack::{BodyEncoding, Class, Endpoint, Place, at};
+use crate::text::Text;
 
 use super::credential::{self, NoKey};
 use super::framing::{check_framing, judge_length, judge_type};
-use super::headers::{Headers, NotText};
+use super::headers::{Headers, NotText, Repeated, Value};
 use super::vendor::{find_vendor, is_tunnel};
 use super::{RawRequest, Turned, TurnedKey, path, secret};
 
 /// Most characters in the caller's run id.
 const MAX_RUN_ID: usize = 256;
-/// Headers that change the method behind our back, in some frameworks.
-const METHOD_OVERRIDES: [&str; 3] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-];
 
-/// The judged headers.
+/// The judged headers. Borrowed from the request: most of them are judged twice, and only once for good.
 pub(super) struct Head<'a> {
-    pub vendor: usize,
-    pub known: TurnedKey,
-    pub endpoint: Option<Arc<Endpoint>>,
+    pub vendor_at: usize,
+    pub vendor: &'a Vendor,
+    pub key_digest: Digest,
+    pub request_id: &'a str,
+    pub method: &'a str,
+    /// Empty until it is judged; so are all that follow.
+    pub path: &'a str,
+    pub run_id: Option<&'a str>,
+    pub traceparent: Option<&'a str>,
+    pub account: Option<&'a str>,
+    pub idempotency_key: Option<&'a str>,
+    pub endpoint: Option<&'a Arc<Endpoint>>,
     pub query: &'a str,
     pub encoding: BodyEncoding,
     pub announced: Announced,
     pub content_type: ContentType,
-    pub forward_headers: Vec<(String, Vec<u8>)>,
+    /// The caller's headers that go on, in the pack's order.
+    pub forward: Vec<(&'a str, &'a [u8])>,
 }
 
 /// What the headers say about the body.
@@ -53,11 +58,69 @@ pub(super) enum ContentType {
     Absent,
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    fn new(
+        vendor_at: usize,
+        vendor: &'a Vendor,
+        key_digest: Digest,
+        headers: &Headers<'a>,
+        request_id: &'a str,
+    ) -> Self {
+        let method = headers
+            .first(at::METHOD)
+            .filter(|method| method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase))
+            .and_then(|method| std::str::from_utf8(method).ok())
+            .unwrap_or_default();
+        let traceparent = headers
+            .first(at::TRACEPARENT)
+            .filter(|value| is_traceparent(value))
+            .and_then(|value| std::str::from_utf8(value).ok());
+        Self {
+            vendor_at,
+            vendor,
+            key_digest,
+            request_id,
+            method,
+            path: "",
+            run_id: None,
+            traceparent,
+            account: None,
+            idempotency_key: None,
+            endpoint: None,
+            query: "",
+            encoding: BodyEncoding::Form,
+            announced: Announced::Nothing,
+            content_type: ContentType::Absent,
+            forward: Vec::new(),
+        }
+    }
+
     pub(super) fn class(&self) -> Class {
         self.endpoint
-            .as_ref()
             .map_or(Class::Forbidden, |endpoint| endpoint.class)
+    }
+
+    /// What is known so far, for record and audit.
+    pub(super) fn known(&self) -> TurnedKey {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        TurnedKey {
+            key_digest: self.key_digest,
+            facts: RequestFacts {
+                vendor: self.vendor.pack.vendor().to_owned(),
+                credential: self.vendor.credential.clone(),
+                operation: self
+                    .endpoint
+                    .map_or_else(String::new, |endpoint| endpoint.operation.clone()),
+                method: self.method.to_owned(),
+                path: self.path.to_owned(),
+                vendor_account: owned(self.account),
+                request_id: self.request_id.to_owned(),
+                run_id: owned(self.run_id),
+                traceparent: owned(self.traceparent),
+                params: std::collections::BTreeMap::new(),
+            },
+            idempotency_key: owned(self.idempotency_key),
+        }
     }
 
     /// A refusal that is put on record.
@@ -68,8 +131,8 @@ impl Head<'_> {
         message: impl Into<String>,
     ) -> Box<Turned> {
         Box::new(turned(
-            self.vendor,
-            Some(self.known.clone()),
+            self.vendor_at,
+            Some(self.known()),
             code,
             param,
             message,
@@ -79,104 +142,53 @@ impl Head<'_> {
 
 pub(super) type Judged<T> = Result<T, Box<Turned>>;
 
-pub(super) fn judge<'a>(config: &PluginConfig, raw: &RawRequest<'a>) -> Judged<Head<'a>> {
-    let headers = Headers(raw.headers);
-    let (vendor_at, vendor, target) = find_vendor(config, headers)?;
-    let text = headers.all_text();
-    let mut head = match (find_key(vendor, headers), text) {
-        (Ok(key_digest), _) => base(vendor_at, vendor, key_digest, headers, raw.request_id),
+pub(super) fn judge<'a>(config: &'a PluginConfig, raw: &RawRequest<'a>) -> Judged<Head<'a>> {
+    let (vendor_at, vendor, target) = find_vendor(config, raw.headers)?;
+    let headers = Headers::look(raw.headers, &vendor.pack.headers.names);
+    let mut head = match (find_key(vendor, &headers), headers.not_text) {
+        (Ok(key_digest), _) => Head::new(vendor_at, vendor, key_digest, &headers, raw.request_id),
         (Err(_), NotText::Found) => return Err(Box::new(not_text(vendor_at, None))),
         (Err(none), NotText::None) => return Err(Box::new(no_key(vendor_at, none))),
     };
-    if text == NotText::Found {
-        return Err(Box::new(not_text(vendor_at, Some(head.known))));
+    if headers.not_text == NotText::Found {
+        return Err(Box::new(not_text(vendor_at, Some(head.known()))));
     }
-    if let Some(run_id) = one_value(&head, headers, "x-agent-run-id")? {
-        head.known.facts.run_id = Some(run_id_text(&head, run_id)?);
+    if let Some(run_id) = one_value(&head, &headers, at::RUN_ID)? {
+        head.run_id = Some(run_id_text(&head, run_id)?);
     }
-    check_framing(&head, headers)?;
-    judge_method(&head, headers)?;
-    let target = judge_path(&head, vendor, target)?;
+    check_framing(&head, &headers)?;
+    judge_method(&head, &headers)?;
+    let target = judge_path(&head, target)?;
     head.query = target.query.unwrap_or_default();
     head.encoding = target.encoding;
-    target.path.clone_into(&mut head.known.facts.path);
-    head.known.idempotency_key = judge_idempotency_key(&head, vendor, headers)?;
-    head.known.facts.vendor_account = judge_account(&head, vendor, headers)?;
-    head.announced = judge_length(&head, config, headers)?;
-    head.content_type = judge_type(&head, headers)?;
-    head.endpoint = vendor
-        .pack
-        .find(&head.known.facts.method, target.path)
-        .cloned();
-    if let Some(endpoint) = &head.endpoint {
-        endpoint
-            .operation
-            .clone_into(&mut head.known.facts.operation);
-    }
-    head.forward_headers = judge_forward(&head, vendor, headers)?;
+    head.path = target.path;
+    head.idempotency_key = judge_idempotency_key(&head, &headers)?;
+    head.account = judge_account(&head, &headers)?;
+    head.announced = judge_length(&head, config, &headers)?;
+    head.content_type = judge_type(&head, &headers)?;
+    head.endpoint = vendor.pack.find(head.method, target.path);
+    head.forward = judge_forward(&head, &headers)?;
     Ok(head)
 }
 
-fn find_key(vendor: &Vendor, headers: Headers<'_>) -> Result<Digest, NoKey> {
-    credential::digest(&vendor.pack.credential, headers.all("authorization"))
-}
-
-fn base<'a>(
-    vendor_at: usize,
-    vendor: &Vendor,
-    key_digest: Digest,
-    headers: Headers<'_>,
-    request_id: &str,
-) -> Head<'a> {
-    let method = headers
-        .first(":method")
-        .filter(|method| method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase))
-        .and_then(|method| std::str::from_utf8(method).ok())
-        .unwrap_or_default();
-    let traceparent = headers
-        .first("traceparent")
-        .and_then(|value| std::str::from_utf8(value).ok())
-        .filter(|value| is_traceparent(value));
-    Head {
-        vendor: vendor_at,
-        known: TurnedKey {
-            key_digest,
-            facts: RequestFacts {
-                vendor: vendor.pack.vendor().to_owned(),
-                credential: vendor.credential.clone(),
-                operation: String::new(),
-                method: method.to_owned(),
-                path: String::new(),
-                vendor_account: None,
-                request_id: request_id.to_owned(),
-                run_id: None,
-                traceparent: traceparent.map(str::to_owned),
-                params: std::collections::BTreeMap::new(),
-            },
-            idempotency_key: None,
-        },
-        endpoint: None,
-        query: "",
-        encoding: BodyEncoding::Form,
-        announced: Announced::Nothing,
-        content_type: ContentType::Absent,
-        forward_headers: Vec::new(),
-    }
+fn find_key(vendor: &Vendor, headers: &Headers<'_>) -> Result<Digest, NoKey> {
+    credential::digest(&vendor.pack.credential, headers.all(at::AUTHORIZATION))
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`. Anything else is dropped, as W3C says.
-fn is_traceparent(text: &str) -> bool {
-    let lengths = [2, 32, 16, 2];
-    text.split('-').count() == lengths.len()
-        && text.split('-').zip(lengths).all(|(part, length)| {
-            part.len() == length
-                && part
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+fn is_traceparent(bytes: &[u8]) -> bool {
+    const DASHES: [usize; 3] = [2, 35, 52];
+    bytes.len() == 55
+        && bytes.iter().enumerate().all(|(position, byte)| {
+            if DASHES.contains(&position) {
+                *byte == b'-'
+            } else {
+                matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+            }
         })
 }
 
-fn run_id_text(head: &Head<'_>, value: &[u8]) -> Judged<String> {
+fn run_id_text<'a>(head: &Head<'_>, value: Value<'a>) -> Judged<&'a str> {
     printable(value, MAX_RUN_ID).ok_or_else(|| {
         let message = "must be 1 to 256 printable ASCII characters";
         inspect(head, Some("x-agent-run-id"), message)
@@ -184,31 +196,32 @@ fn run_id_text(head: &Head<'_>, value: &[u8]) -> Judged<String> {
 }
 
 /// 1 to `most` printable ASCII characters that hold no vault key.
-fn printable(value: &[u8], most: usize) -> Option<String> {
-    let fine = !value.is_empty()
-        && value.len() <= most
-        && value.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && !secret::holds_vault_key(value);
-    fine.then(|| String::from_utf8_lossy(value).into_owned())
+fn printable(value: Value<'_>, most: usize) -> Option<&str> {
+    let Value { bytes, text } = value;
+    let fine = !bytes.is_empty()
+        && bytes.len() <= most
+        && text == Text::Printable
+        && !secret::holds_vault_key(bytes);
+    std::str::from_utf8(bytes).ok().filter(|_| fine)
 }
 
-fn judge_method(head: &Head<'_>, headers: Headers<'_>) -> Judged<()> {
-    if is_tunnel(headers) {
+fn judge_method(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()> {
+    if is_tunnel([at::METHOD, at::UPGRADE, at::PROTOCOL].map(|place| headers.first(place))) {
         let message = "tunnels and upgrades are not allowed";
         return Err(head.turn(RefusalCode::EndpointNotAllowed, None, message));
     }
-    if head.known.facts.method.is_empty() {
+    if head.method.is_empty() {
         return Err(inspect(
             head,
             None,
             "the method is not in upper case letters",
         ));
     }
-    for name in METHOD_OVERRIDES {
-        if headers.first(name).is_some() {
+    for place in at::METHOD_OVERRIDES {
+        if headers.first(place).is_some() {
             return Err(inspect(
                 head,
-                Some(name),
+                Some(headers.name(place)),
                 "the method must not be overridden",
             ));
         }
@@ -216,7 +229,7 @@ fn judge_method(head: &Head<'_>, headers: Headers<'_>) -> Judged<()> {
     Ok(())
 }
 
-fn judge_path<'a>(head: &Head<'_>, vendor: &Vendor, target: &'a [u8]) -> Judged<path::Target<'a>> {
+fn judge_path<'a>(head: &Head<'_>, target: &'a [u8]) -> Judged<path::Target<'a>> {
     let text =
         std::str::from_utf8(target).map_err(|_| inspect(head, None, "the path is not text"))?;
     if secret::holds_vault_key(target) {
@@ -226,7 +239,7 @@ fn judge_path<'a>(head: &Head<'_>, vendor: &Vendor, target: &'a [u8]) -> Judged<
             "a vault key stands where none belongs",
         ));
     }
-    let found = path::parse(&vendor.pack.path, text).map_err(|bad| match bad {
+    let found = path::parse(&head.vendor.pack.path, text).map_err(|bad| match bad {
         path::BadPath::Ambiguous(message) => inspect(head, Some("path"), message),
         path::BadPath::Unknown => head.turn(
             RefusalCode::EndpointNotAllowed,
@@ -234,7 +247,7 @@ fn judge_path<'a>(head: &Head<'_>, vendor: &Vendor, target: &'a [u8]) -> Judged<
             "no endpoint has this path",
         ),
     })?;
-    if found.query.is_some() && !matches!(head.known.facts.method.as_str(), "GET" | "DELETE") {
+    if found.query.is_some() && !matches!(head.method, "GET" | "DELETE") {
         return Err(inspect(
             head,
             Some("query"),
@@ -244,78 +257,73 @@ fn judge_path<'a>(head: &Head<'_>, vendor: &Vendor, target: &'a [u8]) -> Judged<
     Ok(found)
 }
 
-fn judge_idempotency_key(
-    head: &Head<'_>,
-    vendor: &Vendor,
-    headers: Headers<'_>,
-) -> Judged<Option<String>> {
-    let rules = vendor.pack.idempotency();
-    let Some(value) = one_value(head, headers, &rules.header)? else {
+fn judge_idempotency_key<'a>(head: &Head<'_>, headers: &Headers<'a>) -> Judged<Option<&'a str>> {
+    let place = head.vendor.pack.headers.idempotency;
+    let Some(value) = one_value(head, headers, place)? else {
         return Ok(None);
     };
-    printable(value, rules.max_key_length)
-        .map(Some)
-        .ok_or_else(|| {
-            let message = format!(
-                "must be 1 to {} printable ASCII characters",
-                rules.max_key_length
-            );
-            inspect(head, Some(&rules.header), message)
-        })
+    let most = head.vendor.pack.idempotency().max_key_length;
+    printable(value, most).map(Some).ok_or_else(|| {
+        let message = format!("must be 1 to {most} printable ASCII characters");
+        inspect(head, Some(headers.name(place)), message)
+    })
 }
 
 /// At most one account header, once.
-fn judge_account(head: &Head<'_>, vendor: &Vendor, headers: Headers<'_>) -> Judged<Option<String>> {
+fn judge_account<'a>(head: &Head<'_>, headers: &Headers<'a>) -> Judged<Option<&'a str>> {
     let mut found = None;
-    for name in &vendor.pack.account_headers {
-        let Some(value) = one_value(head, headers, name)? else {
+    for place in &head.vendor.pack.headers.account {
+        let Some(value) = one_value(head, headers, *place)? else {
             continue;
         };
+        let name = Some(headers.name(*place));
         let account = printable(value, 255).filter(|account| !account.contains([' ', ',']));
         match (account, &found) {
             (Some(account), None) => found = Some(account),
-            (Some(_), Some(_)) => return Err(inspect(head, Some(name), "a second account")),
-            (None, _) => return Err(inspect(head, Some(name), "is not the id of one account")),
+            (Some(_), Some(_)) => return Err(inspect(head, name, "a second account")),
+            (None, _) => return Err(inspect(head, name, "is not the id of one account")),
         }
     }
     Ok(found)
 }
 
 /// The caller's headers that the pack lets through, each at most once.
-fn judge_forward(
-    head: &Head<'_>,
-    vendor: &Vendor,
-    headers: Headers<'_>,
-) -> Judged<Vec<(String, Vec<u8>)>> {
-    let mut kept = Vec::with_capacity(vendor.pack.forward_headers.len());
-    for name in &vendor.pack.forward_headers {
-        if let Some(value) = one_value(head, headers, name)? {
-            if value.iter().any(u8::is_ascii_control) || secret::holds_vault_key(value) {
-                return Err(inspect(
-                    head,
-                    Some(name),
-                    "has a control character or a vault key",
-                ));
-            }
-            kept.push((name.clone(), value.to_vec()));
+fn judge_forward<'a>(head: &Head<'a>, headers: &Headers<'a>) -> Judged<Vec<(&'a str, &'a [u8])>> {
+    let places = &head.vendor.pack.headers.forward;
+    let mut kept = Vec::with_capacity(places.len());
+    for place in places {
+        let Some(Value { bytes, text }) = one_value(head, headers, *place)? else {
+            continue;
+        };
+        let control = match text {
+            Text::Printable => false,
+            Text::Control => true,
+            Text::NotAscii => bytes.iter().any(u8::is_ascii_control),
+        };
+        let name = headers.name(*place);
+        if control || secret::holds_vault_key(bytes) {
+            return Err(inspect(
+                head,
+                Some(name),
+                "has a control character or a vault key",
+            ));
         }
+        kept.push((name, bytes));
     }
     Ok(kept)
 }
 
 pub(super) fn one_value<'a>(
     head: &Head<'_>,
-    headers: Headers<'a>,
-    name: &str,
-) -> Judged<Option<&'a [u8]>> {
-    let mut values = headers.all(name);
-    let value = values.next();
-    if values.next().is_some() {
-        return Err(inspect(head, Some(name), "stands more than once"));
-    }
-    Ok(value)
+    headers: &Headers<'a>,
+    place: Place,
+) -> Judged<Option<Value<'a>>> {
+    headers
+        .one(place)
+        .map_err(|Repeated| inspect(head, Some(headers.name(place)), "stands more than once"))
 }
 
+#[cold]
 pub(super) fn inspect(
     head: &Head<'_>,
     param: Option<&str>,
@@ -328,7 +336,7 @@ pub(super) fn inspect(
     )
 }
 
-fn turned(
+pub(super) fn turned(
     vendor: usize,
     known: Option<TurnedKey>,
     code: RefusalCode,

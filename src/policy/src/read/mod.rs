@@ -28,7 +28,7 @@ pub(crate) mod tests;
 mod vendor;
 
 pub(crate) use fields::{Unreadable, plain_integer};
-use head::{Announced, ContentType};
+use head::{Announced, ContentType, Head};
 
 pub use fields::{Field, Fields, Kind};
 
@@ -55,17 +55,26 @@ pub enum Early {
 }
 
 /// Judges what can be judged before the body has come. `raw.body` is not looked at.
+///
+/// Who keeps what [`headers`] gives instead does not have the headers judged a second time.
 #[must_use]
 pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
-    let head = match head::judge(config, raw) {
-        Ok(head) => head,
-        Err(turned) => return Early::Refuse(turned),
-    };
-    match (head.class(), head.announced) {
-        (Class::Read, Announced::Nothing | Announced::Length(0)) => Early::NoBody,
-        (Class::Read, Announced::Length(_)) => Early::Refuse(body_on_a_read(&head)),
-        _ => Early::ReadBody,
+    match head::judge(config, raw).and_then(|head| body_wanted(&head)) {
+        Ok(BodyWanted::Yes) => Early::ReadBody,
+        Ok(BodyWanted::No) => Early::NoBody,
+        Err(turned) => Early::Refuse(turned),
     }
+}
+
+/// Judges what can be judged before the body has come, like [`early`], and keeps it for the time when it has.
+/// `raw.body` is not looked at.
+///
+/// # Errors
+/// [`Turned`]: refused; do not wait for the body.
+pub fn headers(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<JudgedHeaders, Box<Turned>> {
+    let head = head::judge(config, raw)?;
+    let body_wanted = body_wanted(&head)?;
+    Ok(JudgedHeaders::new(&head, body_wanted))
 }
 
 /// Reads a whole request.
@@ -73,98 +82,172 @@ pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
 /// # Errors
 /// [`Turned`]: refused, whatever the grant may say.
 pub fn read(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<Reading, Box<Turned>> {
-    let mut head = head::judge(config, raw)?;
-    if u32::try_from(raw.body.len()).map_or(true, |length| length > config.max_request_bytes) {
-        return Err(framing::too_large(&head, config));
-    }
-    let Some(vendor) = config.vendors.get(head.vendor) else {
-        return Err(head.turn(RefusalCode::HostNotAllowed, None, "no such vendor"));
-    };
-    if !raw.body.is_empty() {
-        if head.class() == Class::Read {
-            return Err(body_on_a_read(&head));
+    let head = head::judge(config, raw)?;
+    JudgedHeaders::new(&head, BodyWanted::Yes).read(config, raw.body)
+}
+
+/// Whether a body is announced or may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyWanted {
+    /// Wait for the whole body.
+    Yes,
+    /// The headers announce none. If the stream is not at its end all the same, read it.
+    No,
+}
+
+fn body_wanted(head: &Head<'_>) -> Result<BodyWanted, Box<Turned>> {
+    match (head.class(), head.announced) {
+        (Class::Read, Announced::Nothing | Announced::Length(0)) => Ok(BodyWanted::No),
+        (Class::Read, Announced::Length(_)) => {
+            let param = Some("body".to_owned());
+            Err(head.turn(RefusalCode::RequestNotInspectable, param, BODY_ON_A_READ))
         }
-        if head.content_type == ContentType::Absent {
-            let param = Some("content-type".to_owned());
-            return Err(head.turn(
-                RefusalCode::EncodingNotAccepted,
+        _ => Ok(BodyWanted::Yes),
+    }
+}
+
+const BODY_ON_A_READ: &str = "a read must not have a body";
+
+/// The headers of a request, judged, while its body is on its way.
+#[derive(Debug)]
+pub struct JudgedHeaders {
+    vendor: usize,
+    known: TurnedKey,
+    endpoint: Option<Arc<Endpoint>>,
+    query: String,
+    encoding: BodyEncoding,
+    content_type: ContentType,
+    forward_headers: Vec<(String, Vec<u8>)>,
+    body_wanted: BodyWanted,
+}
+
+impl JudgedHeaders {
+    fn new(head: &Head<'_>, body_wanted: BodyWanted) -> Self {
+        Self {
+            vendor: head.vendor_at,
+            known: head.known(),
+            endpoint: head.endpoint.cloned(),
+            query: head.query.to_owned(),
+            encoding: head.encoding,
+            content_type: head.content_type,
+            forward_headers: head
+                .forward
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
+                .collect(),
+            body_wanted,
+        }
+    }
+
+    /// Whether to wait for the body.
+    #[must_use]
+    pub const fn body_wanted(&self) -> BodyWanted {
+        self.body_wanted
+    }
+
+    /// Reads the body, which is here to its last byte. `config` is the one that the headers were judged by.
+    ///
+    /// # Errors
+    /// [`Turned`]: refused, whatever the grant may say.
+    pub fn read(mut self, config: &PluginConfig, body: &[u8]) -> Result<Reading, Box<Turned>> {
+        if u32::try_from(body.len()).map_or(true, |length| length > config.max_request_bytes) {
+            let message = framing::too_large(config);
+            return Err(self.turn(RefusalCode::RequestTooLarge, None, message));
+        }
+        let Some(vendor) = config.vendors.get(self.vendor) else {
+            return Err(self.turn(RefusalCode::HostNotAllowed, None, "no such vendor"));
+        };
+        if !body.is_empty() {
+            if self.class() == Class::Read {
+                let param = Some("body".to_owned());
+                return Err(self.turn(RefusalCode::RequestNotInspectable, param, BODY_ON_A_READ));
+            }
+            if self.content_type == ContentType::Absent {
+                let param = Some("content-type".to_owned());
+                return Err(self.turn(
+                    RefusalCode::EncodingNotAccepted,
+                    param,
+                    "the body's type is missing",
+                ));
+            }
+        }
+        let (fields, cost) = match self.parameters(&vendor.pack, body) {
+            Ok(read) => read,
+            Err(Unreadable {
+                code,
                 param,
-                "the body's type is missing",
+                message,
+            }) => return Err(self.turn(code, param, message)),
+        };
+        self.known.facts.params = cost::audited(&vendor.pack, &fields);
+        Ok(Reading {
+            vendor: self.vendor,
+            key_digest: self.known.key_digest,
+            class: self.class(),
+            query: self.query,
+            fields,
+            cost,
+            client_idempotency_key: self.known.idempotency_key,
+            forward_headers: self.forward_headers,
+            body: body.to_vec(),
+            endpoint: self.endpoint,
+            facts: self.known.facts,
+        })
+    }
+
+    fn class(&self) -> Class {
+        self.endpoint
+            .as_ref()
+            .map_or(Class::Forbidden, |endpoint| endpoint.class)
+    }
+
+    fn turn(
+        self,
+        code: RefusalCode,
+        param: Option<String>,
+        message: impl Into<String>,
+    ) -> Box<Turned> {
+        Box::new(head::turned(
+            self.vendor,
+            Some(self.known),
+            code,
+            param,
+            message,
+        ))
+    }
+
+    /// The decoded parameters and the cost. What is refused whatever it says is not read at all.
+    fn parameters(&self, pack: &Pack, body: &[u8]) -> Result<(Fields, Cost), Unreadable> {
+        let Some(endpoint) = self
+            .endpoint
+            .as_deref()
+            .filter(|found| found.class != Class::Forbidden)
+        else {
+            return Ok((Fields::default(), Cost::Unknown));
+        };
+        if !body.is_empty() && !self.query.is_empty() {
+            return Err(Unreadable::field(
+                "query",
+                "parameters stand in the query and in the body",
             ));
         }
+        let (fields, encoding) = match self.encoding {
+            _ if body.is_empty() => (form::parse(self.query.as_bytes())?, BodyEncoding::Form),
+            BodyEncoding::Form => (form::parse(body)?, BodyEncoding::Form),
+            BodyEncoding::Json => (json::parse(body)?, BodyEncoding::Json),
+        };
+        if fields.iter().any(|field| {
+            secret::holds_vault_key(field.name.as_bytes())
+                || secret::holds_vault_key(field.value.as_bytes())
+        }) {
+            return Err(Unreadable::whole("a vault key stands where none belongs"));
+        }
+        fields.check(&pack.parameters, encoding)?;
+        fields.refuse(&endpoint.refuse)?;
+        let path = &self.known.facts.path;
+        let cost = cost::read(pack, &endpoint.cost, path, &fields, encoding)?;
+        Ok((fields, cost))
     }
-    let (fields, cost) = parameters(&vendor.pack, &head, raw.body).map_err(
-        |Unreadable {
-             code,
-             param,
-             message,
-         }| head.turn(code, param, message),
-    )?;
-    head.known.facts.params = cost::audited(&vendor.pack, &fields);
-    Ok(Reading {
-        vendor: head.vendor,
-        key_digest: head.known.key_digest,
-        class: head.class(),
-        query: head.query.to_owned(),
-        fields,
-        cost,
-        client_idempotency_key: head.known.idempotency_key,
-        forward_headers: head.forward_headers,
-        body: raw.body.to_vec(),
-        endpoint: head.endpoint,
-        facts: head.known.facts,
-    })
-}
-
-/// The decoded parameters and the cost. What is refused whatever it says is not read at all.
-fn parameters(
-    pack: &Pack,
-    head: &head::Head<'_>,
-    body: &[u8],
-) -> Result<(Fields, Cost), Unreadable> {
-    let Some(endpoint) = head
-        .endpoint
-        .as_deref()
-        .filter(|found| found.class != Class::Forbidden)
-    else {
-        return Ok((Fields::default(), Cost::Unknown));
-    };
-    if !body.is_empty() && !head.query.is_empty() {
-        return Err(Unreadable::field(
-            "query",
-            "parameters stand in the query and in the body",
-        ));
-    }
-    let (fields, encoding) = match head.encoding {
-        _ if body.is_empty() => (form::parse(head.query.as_bytes())?, BodyEncoding::Form),
-        BodyEncoding::Form => (form::parse(body)?, BodyEncoding::Form),
-        BodyEncoding::Json => (json::parse(body)?, BodyEncoding::Json),
-    };
-    if fields.iter().any(|field| {
-        secret::holds_vault_key(field.name.as_bytes())
-            || secret::holds_vault_key(field.value.as_bytes())
-    }) {
-        return Err(Unreadable::whole("a vault key stands where none belongs"));
-    }
-    fields.check(&pack.parameters, encoding)?;
-    fields.refuse(&endpoint.refuse)?;
-    let cost = cost::read(
-        pack,
-        &endpoint.cost,
-        &head.known.facts.path,
-        &fields,
-        encoding,
-    )?;
-    Ok((fields, cost))
-}
-
-fn body_on_a_read(head: &head::Head<'_>) -> Box<Turned> {
-    let param = Some("body".to_owned());
-    head.turn(
-        RefusalCode::RequestNotInspectable,
-        param,
-        "a read must not have a body",
-    )
 }
 
 /// A request that has one meaning, and that meaning.

@@ -7,39 +7,35 @@ const HEX_DIGITS: usize = 16;
 
 /// Whether the bytes hold the text of a vault key, or enough of one.
 pub(crate) fn holds_vault_key(bytes: &[u8]) -> bool {
-    let prefix = PREFIX.as_bytes();
     let mut rest = bytes;
-    while let Some(position) = find(rest, prefix) {
-        rest = rest
-            .get(position.saturating_add(prefix.len())..)
-            .unwrap_or_default();
-        let digits = rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_hexdigit())
-            .take(HEX_DIGITS)
-            .count();
-        if digits == HEX_DIGITS {
+    // Looks at the byte where the prefix would end, and leaps as far as that byte allows: most are in no prefix.
+    while let Some(last) = rest.get(PREFIX.len().saturating_sub(1)) {
+        let found = *last == b'_' && rest.starts_with(PREFIX.as_bytes());
+        let leap = if found { PREFIX.len() } else { leap(*last) };
+        rest = rest.get(leap..).unwrap_or_default();
+        let digits = rest.iter().take(HEX_DIGITS);
+        if found && digits.filter(|byte| byte.is_ascii_hexdigit()).count() == HEX_DIGITS {
             return true;
         }
     }
     false
 }
 
-/// Where `needle` first stands in `bytes`.
-pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = needle.first()?;
-    let mut from = 0_usize;
-    while let Some(rest) = bytes.get(from..) {
-        let position = from.saturating_add(rest.iter().position(|byte| byte == first)?);
-        if bytes
-            .get(position..)
-            .is_some_and(|tail| tail.starts_with(needle))
-        {
-            return Some(position);
-        }
-        from = position.saturating_add(1);
+/// How far the prefix can be moved on when this byte stands where it would end: to where this byte stands in it before
+/// its end, or past it.
+const fn leap(last: u8) -> usize {
+    match last {
+        b'y' => 1,
+        b'e' => 2,
+        b'k' => 3,
+        b'_' => 4,
+        b't' => 5,
+        b'l' => 6,
+        b'u' => 7,
+        b'a' => 8,
+        b'v' => 9,
+        _ => PREFIX.len(),
     }
-    None
 }
 
 #[cfg(test)]
@@ -62,5 +58,43 @@ mod tests {
         ] {
             assert!(!holds_vault_key(innocent.as_bytes()), "{innocent}");
         }
+    }
+
+    #[test]
+    fn leaps_fit_the_prefix() {
+        for byte in 0..=u8::MAX {
+            let before_the_end = &PREFIX.as_bytes()[..PREFIX.len() - 1];
+            let expected = before_the_end
+                .iter()
+                .rev()
+                .position(|have| *have == byte)
+                .map_or(PREFIX.len(), |distance| distance + 1);
+            assert_eq!(leap(byte), expected, "{byte}");
+        }
+    }
+
+    #[test]
+    fn no_leap_passes_over_a_key() {
+        let key = keybrake_contract::vault_key::compose([0x5a; 24]);
+        for before in [
+            "",
+            "v",
+            "vault_",
+            "vault_key",
+            "vault_key_",
+            "vault_key_vault_key_",
+            "y",
+            "_k",
+            "aaaaaaaaa",
+        ] {
+            for length in 0..12 {
+                let text = format!("{}{before}{key}", "x".repeat(length));
+                assert!(holds_vault_key(text.as_bytes()), "{text}");
+            }
+        }
+        assert!(
+            !holds_vault_key(b"vault_key_5a5a5a5a5a5a5a5"),
+            "one digit is missing"
+        );
     }
 }

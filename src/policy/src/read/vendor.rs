@@ -6,17 +6,17 @@ use keybrake_contract::wire::CountedReason;
 use crate::config::{PluginConfig, Vendor};
 
 use super::Turned;
-use super::headers::Headers;
+use super::headers::Raw;
 
 type Found<'c, 'a> = (usize, &'c Vendor, &'a [u8]);
 
 /// By path prefix, else by host, else by listener.
 pub(super) fn find_vendor<'c, 'a>(
     config: &'c PluginConfig,
-    headers: Headers<'a>,
+    headers: Raw<'a>,
 ) -> Result<Found<'c, 'a>, Box<Turned>> {
-    let target = headers.first(":path").unwrap_or_default();
-    let host = headers.first(":authority").and_then(host_name);
+    let target = first(headers, b":path").unwrap_or_default();
+    let host = first(headers, b":authority").and_then(host_name);
     let by_prefix = config
         .vendors
         .iter()
@@ -25,9 +25,11 @@ pub(super) fn find_vendor<'c, 'a>(
             let rest = target.strip_prefix(vendor.prefix.as_ref()?.as_bytes())?;
             rest.starts_with(b"/").then_some((position, vendor, rest))
         });
-    let by_host = host.as_ref().and_then(|host| {
+    let by_host = host.and_then(|host| {
+        // A configured name is a host in lower case, or `*`, which no request can name.
+        let named = |have: &String| have != "*" && have.as_bytes().eq_ignore_ascii_case(host);
         let mut vendors = config.vendors.iter().enumerate();
-        vendors.find(|(_, vendor)| vendor.hosts.iter().any(|have| have == host))
+        vendors.find(|(_, vendor)| vendor.hosts.iter().any(named))
     });
     match (by_prefix, by_host) {
         // A path for one vendor and a host of another.
@@ -43,7 +45,7 @@ pub(super) fn find_vendor<'c, 'a>(
             .find(|(_, vendor)| vendor.hosts.iter().any(|have| have == "*"))
             .map(|(position, vendor)| (position, vendor, target))
             .ok_or_else(|| {
-                Box::new(if is_tunnel(headers) {
+                Box::new(if asks_for_tunnel(headers) {
                     tunnel()
                 } else {
                     no_vendor()
@@ -52,25 +54,28 @@ pub(super) fn find_vendor<'c, 'a>(
     }
 }
 
-/// `API.stripe.com:443` → `api.stripe.com`; `None` when it is not a plain host.
-fn host_name(authority: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
-    let host = match text.split_once(':') {
-        None => text,
-        Some((host, port))
-            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            host.to_owned()
-        }
-        Some(_) => return None,
+/// `API.stripe.com:443` → `API.stripe.com`; `None` when what follows the host is no port.
+fn host_name(authority: &[u8]) -> Option<&[u8]> {
+    let Some(colon) = authority.iter().position(|byte| *byte == b':') else {
+        return Some(authority);
     };
-    crate::pack::is_host(&host).then_some(host)
+    let port = authority.get(colon.saturating_add(1)..)?;
+    let fine = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    authority.get(..colon).filter(|_| fine)
 }
 
-pub(super) fn is_tunnel(headers: Headers<'_>) -> bool {
-    headers.first(":method") == Some(b"CONNECT")
-        || headers.first("upgrade").is_some()
-        || headers.first(":protocol").is_some()
+fn first<'a>(headers: Raw<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let mut named = headers.iter().filter(|(have, _)| have == name);
+    named.next().map(|(_, value)| value.as_slice())
+}
+
+fn asks_for_tunnel(headers: Raw<'_>) -> bool {
+    is_tunnel([":method", "upgrade", ":protocol"].map(|name| first(headers, name.as_bytes())))
+}
+
+/// By the first `:method`, `upgrade` and `:protocol`.
+pub(super) fn is_tunnel([method, upgrade, protocol]: [Option<&[u8]>; 3]) -> bool {
+    method == Some(b"CONNECT") || upgrade.is_some() || protocol.is_some()
 }
 
 fn no_vendor() -> Turned {

@@ -9,7 +9,7 @@ use keybrake_contract::refusal::RefusalCode::{
 };
 use keybrake_contract::wire::{Cost, CountedReason, OfObject};
 
-use super::{Early, RawRequest, Reading, Turned, early, read};
+use super::{BodyWanted, Early, RawRequest, Reading, Turned, early, read};
 use crate::config::PluginConfig;
 use crate::pack::Class;
 
@@ -322,6 +322,44 @@ fn the_headers_alone_say_whether_there_is_a_body_to_wait_for() {
     let mut with_body = get;
     with_body.body = b"amount=1".to_vec();
     assert_eq!(code(&with_body), Some(RequestNotInspectable));
+}
+
+#[test]
+fn headers_judged_beforehand_read_the_body_as_if_it_had_come_with_them() {
+    let with_body = |draft: Draft, body: &[u8]| Draft {
+        body: body.to_vec(),
+        ..draft
+    };
+    let get = Draft::new("GET", "/v1/charges/ch_1");
+    let cases = [
+        Draft::charge(GOOD),
+        Draft::charge("amount=1&amount=2"),
+        Draft::charge(GOOD).without("content-type"),
+        Draft::charge(&"x".repeat(2_000_000)),
+        Draft::new("POST", "/v1/no_such_thing"),
+        Draft::new("DELETE", "/v1/customers/cus_1?a=1"),
+        get.clone(),
+        with_body(get.clone(), b"amount=1"),
+        get.clone().without("authorization"),
+        get.with("x-agent-run-id", ""),
+    ];
+    let config = stripe();
+    for draft in cases {
+        let before = RawRequest {
+            body: b"",
+            ..draft.raw()
+        };
+        let in_two = super::headers(&config, &before);
+        let wanted = in_two.as_ref().ok().map(super::JudgedHeaders::body_wanted);
+        let expected = match early(&config, &before) {
+            Early::ReadBody => Some(BodyWanted::Yes),
+            Early::NoBody => Some(BodyWanted::No),
+            Early::Refuse(_) => None,
+        };
+        assert_eq!(wanted, expected);
+        let in_two = in_two.and_then(|judged| judged.read(&config, &draft.body));
+        assert_eq!(format!("{in_two:?}"), format!("{:?}", draft.read()));
+    }
 }
 
 #[test]
