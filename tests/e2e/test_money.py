@@ -186,6 +186,7 @@ def test_reads_cost_nothing_and_are_audited(keybrake: Keybrake) -> None:
         got = keybrake.get(key, f"/v1/charges/{made['id']}")
     assert [charge["id"] for charge in listed.json()["data"]] == [made["id"]]
     assert got.json() == made
+    assert "keybrake-upstream" not in got.headers
     expect_balance(keybrake, key, free="8", settled="2.99")
 
     def all_settled() -> bool:
