@@ -3,9 +3,8 @@
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::lifecycle;
 
-use super::reserve::not_canonical;
 use super::writer::Writer;
-use crate::audit::{Alarm, canonical};
+use crate::audit::Alarm;
 use crate::store::{HoldRow, Store, StoreError};
 
 /// The kinds of alarm.
@@ -71,8 +70,7 @@ impl<S: Store> Writer<S> {
             event: "alarm",
             hold,
         };
-        canonical(&alarm, &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&alarm)?;
         self.alarmed(kind.name());
         tracing::error!(alarm = kind.name(), ?hold, "alarm");
         Ok(())

@@ -37,6 +37,21 @@ pub(super) struct Concluded {
     pub alarms: Vec<AlarmKind>,
 }
 
+/// How an attempt stands among the attempts of its hold.
+struct Standing {
+    /// What was known of it; `None`: it was never admitted.
+    known: Option<AttemptState>,
+    which: WhichAttempt,
+    others: OtherAttempts,
+}
+
+impl Standing {
+    /// A word about an attempt that was never admitted counts only when it says that money has moved.
+    const fn is_evidence(&self, ending: &Ending<'_>) -> bool {
+        self.known.is_some() || ending.executed.is_some()
+    }
+}
+
 /// Another hold that was decided along with this one.
 struct Along {
     row: HoldRow,
@@ -49,110 +64,58 @@ impl<S: Store> Writer<S> {
         row: &HoldRow,
         ending: &Ending<'_>,
     ) -> Result<Concluded, StoreError> {
+        let standing = self.standing(row, ending.attempt)?;
         let mut alarms = Vec::new();
-        let later = if row.attempts > 1 {
-            self.store.later_attempts(row.number)?
-        } else {
-            Vec::new()
-        };
-        let mut attempts = vec![(1_u32, row.first_attempt)];
-        attempts.extend(later.iter().map(|other| (other.attempt, other.state)));
-        let known = attempts
-            .iter()
-            .find(|(number, _)| *number == ending.attempt)
-            .map(|(_, state)| *state);
-        if known.is_none() {
-            alarms.push(AlarmKind::OutcomeWithoutAttempt);
-        }
-        let doubtful = attempts
-            .iter()
-            .any(|(number, state)| *number != ending.attempt && is_doubtful(*state));
-        let others = if doubtful || known.is_none() {
-            OtherAttempts::Doubtful
-        } else {
-            OtherAttempts::NoneExecuted
-        };
-        let which = if ending.attempt >= row.attempts {
-            WhichAttempt::Latest
-        } else {
-            WhichAttempt::Earlier
-        };
-        let is_evidence = known.is_some() || ending.executed.is_some();
-        let before = row.state;
-        let state = if is_evidence {
-            let step = on_outcome(before, ending.verdict, which, others);
-            alarms.extend(step.alarm.map(AlarmKind::from));
-            step.state
-        } else {
-            before
-        };
+        let state = next_state(row, ending, &standing, &mut alarms);
         if let Some(outcome) = ending.outcome {
-            self.doubts(row, outcome, ending, known, &mut alarms)?;
+            self.doubts(row, outcome, ending, standing.known, &mut alarms)?;
         }
         let is_decided_now =
-            state.record == RecordState::Answered && before.record != RecordState::Answered;
-        let settled = match ending.executed {
-            Some(executed) if is_decided_now => {
-                Some(self.settlement(row, executed, ending.outcome)?)
-            }
-            _ => None,
+            state.record == RecordState::Answered && row.state.record != RecordState::Answered;
+        let executed = ending.executed.filter(|_| is_decided_now);
+        let settled = match executed {
+            Some(executed) => Some(self.settlement(row, executed, ending.outcome)?),
+            None => None,
         };
-        let cost = settled
-            .as_ref()
-            .map_or(row.cost, |(settlement, _)| settlement.own);
-        if settled
-            .as_ref()
-            .is_some_and(|(settlement, _)| settlement.above_hold)
-        {
-            alarms.push(AlarmKind::AmountAboveHold);
-        }
-        let mut balances = self.shift(
-            row,
-            (before.hold, row.cost),
-            (state.hold, cost),
-            &mut alarms,
-        )?;
-        let attempt_state = known.map(|known| merged(known, ending.state));
-        let first_attempt = match attempt_state {
-            Some(merged) if ending.attempt == 1 => merged,
-            _ => row.first_attempt,
-        };
-        if let Some(merged) = attempt_state {
-            if ending.attempt > 1 {
-                self.store.end_attempt(row.number, ending.attempt, merged)?;
-            }
-            if known == Some(AttemptState::Open) {
-                self.open_attempts = self.open_attempts.saturating_sub(1);
+        let mut cost = row.cost;
+        let mut along = Vec::new();
+        if let Some((settlement, others)) = settled {
+            cost = settlement.own;
+            along = others;
+            if settlement.above_hold {
+                alarms.push(AlarmKind::AmountAboveHold);
             }
         }
-        let told = ending
+        let before = (row.state.hold, row.cost);
+        let mut balances = self.shift(row, before, (state.hold, cost), &mut alarms)?;
+        let first_attempt = self.end_attempt(row, ending, standing.known)?;
+        let is_news = row.state.record != RecordState::Answered;
+        let said = ending
             .outcome
-            .filter(|_| before.record != RecordState::Answered && is_evidence);
+            .filter(|_| is_news && standing.is_evidence(ending));
+        let called = ending
+            .called
+            .filter(|_| state.record != RecordState::Answered);
         self.store.change_hold(
             row.number,
             &HoldChange {
                 state,
-                outcome: ending
-                    .called
-                    .filter(|_| state.record != RecordState::Answered)
-                    .unwrap_or(outcome_of(state)),
+                outcome: called.unwrap_or(outcome_of(state)),
                 cost,
-                amount: amount_after(row, ending.executed.filter(|_| is_decided_now)),
+                amount: amount_after(row, executed),
                 attempts: row.attempts,
                 first_attempt,
-                said: told.map(said),
+                said: said.map(said_by),
             },
         )?;
         let mut judged = Vec::new();
-        for along in settled.map(|(_, along)| along).unwrap_or_default() {
+        for along in along {
             let (one, changed) = self.judge(&along, ending.verdict, &mut alarms)?;
             judged.push(one);
             balances.extend(changed);
         }
-        if is_decided_now
-            && row.kind == Kind::Write
-            && let Some(answer) = ending.outcome.and_then(|outcome| outcome.answer.as_ref())
-        {
+        let answer = ending.outcome.and_then(|outcome| outcome.answer.as_ref());
+        if let Some(answer) = answer.filter(|_| is_decided_now && row.kind == Kind::Write) {
             self.store.add_answer(row.number, answer)?;
         }
         self.follow_record(row, state)?;
@@ -163,6 +126,56 @@ impl<S: Store> Writer<S> {
             judged,
             alarms,
         })
+    }
+
+    /// How an attempt stands among the attempts of its hold.
+    fn standing(&mut self, row: &HoldRow, attempt: u32) -> Result<Standing, StoreError> {
+        let mut attempts = vec![(1_u32, row.first_attempt)];
+        if row.attempts > 1 {
+            let later = self.store.later_attempts(row.number)?;
+            attempts.extend(later.iter().map(|other| (other.attempt, other.state)));
+        }
+        let known = attempts
+            .iter()
+            .find(|(number, _)| *number == attempt)
+            .map(|(_, state)| *state);
+        let doubtful = attempts
+            .iter()
+            .any(|(number, state)| *number != attempt && is_doubtful(*state));
+        Ok(Standing {
+            known,
+            which: if attempt >= row.attempts {
+                WhichAttempt::Latest
+            } else {
+                WhichAttempt::Earlier
+            },
+            others: if doubtful || known.is_none() {
+                OtherAttempts::Doubtful
+            } else {
+                OtherAttempts::NoneExecuted
+            },
+        })
+    }
+
+    /// Puts down what is known of the attempt now. Answers the state of the hold's first attempt.
+    fn end_attempt(
+        &mut self,
+        row: &HoldRow,
+        ending: &Ending<'_>,
+        known: Option<AttemptState>,
+    ) -> Result<AttemptState, StoreError> {
+        let Some(known) = known else {
+            return Ok(row.first_attempt);
+        };
+        if known == AttemptState::Open {
+            self.open_attempts = self.open_attempts.saturating_sub(1);
+        }
+        let state = merged(known, ending.state);
+        if ending.attempt == 1 {
+            return Ok(state);
+        }
+        self.store.end_attempt(row.number, ending.attempt, state)?;
+        Ok(row.first_attempt)
     }
 
     /// What an outcome says that does not fit what is known.
@@ -308,6 +321,24 @@ impl<S: Store> Writer<S> {
     }
 }
 
+/// The table's word on an ending.
+fn next_state(
+    row: &HoldRow,
+    ending: &Ending<'_>,
+    standing: &Standing,
+    alarms: &mut Vec<AlarmKind>,
+) -> State {
+    if standing.known.is_none() {
+        alarms.push(AlarmKind::OutcomeWithoutAttempt);
+    }
+    if !standing.is_evidence(ending) {
+        return row.state;
+    }
+    let step = on_outcome(row.state, ending.verdict, standing.which, standing.others);
+    alarms.extend(step.alarm.map(AlarmKind::from));
+    step.state
+}
+
 /// Whether an attempt in this state may have been executed.
 const fn is_doubtful(state: AttemptState) -> bool {
     match state {
@@ -343,7 +374,7 @@ fn amount_after(row: &HoldRow, executed: Option<&Executed>) -> Option<Minor> {
     executed.and_then(|executed| executed.amount).or(row.amount)
 }
 
-fn said(outcome: &Outcome) -> Said<'_> {
+fn said_by(outcome: &Outcome) -> Said<'_> {
     Said {
         status: outcome.status,
         object: outcome.vendor_object_id.as_deref(),

@@ -5,9 +5,7 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::vault_key;
 use serde_json::{Value, json};
 
-use super::reserve::not_canonical;
 use super::writer::Writer;
-use crate::audit::canonical;
 use crate::clock::timestamp;
 use crate::model::{Balance, IssuedKey, Key, KeyChange, NewKey, SecretText};
 use crate::store::{FullKey, Store, StoreError};
@@ -167,8 +165,7 @@ impl<S: Store> Writer<S> {
             "worst_case": key.worst_case,
         });
         // A `Value` keeps the members of every object sorted.
-        canonical(&without_nulls(value), &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&without_nulls(value))?;
         Ok(())
     }
 }

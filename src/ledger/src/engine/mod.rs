@@ -3,10 +3,12 @@
 //! Here: the handle, the queue, the writer thread with group commit, how each command is executed. Not here: SQL (`store`),
 //! how money moves between the parts of a cap (`book`), how events are chained (`audit`), HTTP.
 
+mod admit;
 mod alarms;
 mod answers;
 mod balances;
 mod conclude;
+mod decided;
 mod key_cache;
 mod keys;
 mod outcome;

@@ -7,9 +7,8 @@ use keybrake_contract::wire::{AttemptOutcome, CommandResult, Executed, Outcome, 
 use super::alarms::AlarmKind;
 use super::conclude::{Concluded, Ending, verdict_of};
 use super::remembered::Remembered;
-use super::reserve::not_canonical;
 use super::writer::Writer;
-use crate::audit::{Ended, Orphan, Tombstone, canonical};
+use crate::audit::{Ended, Orphan, Tombstone};
 use crate::model::EntryOutcome;
 use crate::store::{AttemptState, HoldRow, Kind, Store, StoreError};
 
@@ -44,8 +43,7 @@ impl<S: Store> Writer<S> {
                     vendor_object_id: command.vendor_object_id.as_deref(),
                     vendor_request_id: command.vendor_request_id.as_deref(),
                 };
-                canonical(&orphan, &mut self.buffer).map_err(not_canonical)?;
-                self.append()?;
+                self.tell(&orphan)?;
                 let hold = Some(command.hold);
                 self.alarm(AlarmKind::OutcomeWithoutHold, Some(command.id), hold)?;
             }
@@ -94,8 +92,7 @@ impl<S: Store> Writer<S> {
             vendor_object_id: command.vendor_object_id.as_deref(),
             vendor_request_id: command.vendor_request_id.as_deref(),
         };
-        canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&event)?;
         Ok(())
     }
 
@@ -133,8 +130,7 @@ impl<S: Store> Writer<S> {
             event: "cancelled",
             reserve: command.reserve,
         };
-        canonical(&tombstone, &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&tombstone)?;
         let nothing = Digest::from_bytes([0; 32]);
         self.remember(command.reserve, &nothing, &Remembered::Tombstone)
     }
@@ -176,8 +172,7 @@ impl<S: Store> Writer<S> {
             reserve: Some(command.reserve),
             ..self.bare(row, attempt, &concluded)
         };
-        canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&event)?;
         self.alarms_of(row, &concluded.alarms, Some(command.id))
     }
 
@@ -207,8 +202,7 @@ impl<S: Store> Writer<S> {
                 outcome: "indeterminate",
                 ..self.bare(&row, one.attempt, &concluded)
             };
-            canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-            self.append()?;
+            self.tell(&event)?;
             self.alarms_of(&row, &concluded.alarms, None)?;
         }
         Ok(due.len())

@@ -6,9 +6,8 @@ use keybrake_contract::wire::{CommandResult, CountedReason, RefusalCount, Refuse
 
 use super::alarms::AlarmKind;
 use super::remembered::Remembered;
-use super::reserve::not_canonical;
 use super::writer::Writer;
-use crate::audit::{Counted, Decided, canonical};
+use crate::audit::{Counted, Decided};
 use crate::store::{Admission, FullKey, Kind, Link, NewRequest, Store, StoreError};
 
 impl<S: Store> Writer<S> {
@@ -105,8 +104,7 @@ impl<S: Store> Writer<S> {
             vendor: &facts.vendor,
             workspace: &key.key.workspace,
         };
-        canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-        let event = self.append()?;
+        let event = self.tell(&event)?;
         self.store.add_request(&NewRequest {
             number,
             id: command.id,
@@ -167,8 +165,7 @@ impl<S: Store> Writer<S> {
             listener,
             reason,
         };
-        canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&event)?;
         Ok(())
     }
 

@@ -7,38 +7,18 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::lifecycle::{
     Likeness, OnReserve, RecordState, State, VendorWindow, on_reserve,
 };
-use keybrake_contract::money::Micros;
-use keybrake_contract::refusal::{CapLeft, Refusal, RefusalCode};
+use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{
-    Admitted, CommandResult, Cost, CountedReason, Forward, Idempotency, Replay, Reserve,
+    Admitted, CommandResult, CountedReason, Forward, Idempotency, Replay, Reserve,
 };
 
+use super::decided::{Asking, Price};
 use super::remembered::Remembered;
 use super::summary;
 use super::writer::Writer;
-use crate::audit::{BalanceAfter, CapRefused, Decided, Replayed, canonical};
-use crate::book::{Capped, KnownObject, PricedBy, Pricing, price};
+use crate::audit::Replayed;
 use crate::model::EntryOutcome;
-use crate::store::{
-    Admission, AttemptState, FullKey, HoldChange, HoldRow, Kind, Link, NewRequest, PlaceNumber,
-    RecordKey, RequestNumber, Store, StoreError,
-};
-
-/// What every step of a reserve needs.
-pub(super) struct Asking<'a> {
-    pub command: &'a Reserve,
-    pub digest: &'a Digest,
-    pub key: &'a FullKey,
-    pub place: PlaceNumber,
-}
-
-/// A request's price, as far as it is known.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Price {
-    pub cost: Option<Micros>,
-    pub amount: Option<keybrake_contract::money::Minor>,
-    pub by: Option<PricedBy>,
-}
+use crate::store::{AttemptState, FullKey, HoldChange, HoldRow, RecordKey, Store, StoreError};
 
 impl<S: Store> Writer<S> {
     pub(super) fn reserve(
@@ -173,164 +153,6 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Prices, debits every balance or none, and puts the request on record as a new hold.
-    fn admit(
-        &mut self,
-        asking: &Asking<'_>,
-        record_key: Option<&RecordKey>,
-        superseded: Option<&HoldRow>,
-    ) -> Result<CommandResult, StoreError> {
-        let (command, key) = (asking.command, &asking.key.key);
-        let caps = &key.caps;
-        let price = match self.priced(asking)? {
-            Ok(price) => price,
-            Err(refused) => {
-                let (refusal, price) = *refused;
-                return self.refuse(asking, refusal, price, None);
-            }
-        };
-        if let (Some(cost), Some(most)) = (price.cost, caps.per_request)
-            && cost > most
-        {
-            let refusal = cap_refusal("per_request_usd_cap", price.cost, Some(most), None);
-            return self.refuse(asking, refusal, price, None);
-        }
-        let balances = match self.debit(asking.key, price.cost)? {
-            Ok(balances) => balances,
-            Err(cap) => {
-                let refusal = Refusal {
-                    code: RefusalCode::SpendCapExceeded,
-                    cap: Some(*cap),
-                };
-                return self.refuse(asking, refusal, price, None);
-            }
-        };
-        let number = self.store.next_request()?;
-        let admission = Admission::Admitted {
-            most: caps.max_requests,
-        };
-        let previous = match self.store.link(asking.key.number, number, admission)? {
-            Link::Linked(previous) => previous,
-            Link::Full => {
-                self.give_back(asking.key, price.cost)?;
-                let refusal = cap_refusal("max_requests", None, None, None);
-                return self.refuse(asking, refusal, price, Some(number));
-            }
-        };
-        let forwarded_before = match superseded {
-            Some(row) => row.forwarded_before || self.was_forwarded(row, u32::MAX)?,
-            None => false,
-        };
-        let event = self.decided(asking, Some(1), price, &balances, None, command.id)?;
-        let idempotency = command.idempotency.as_ref();
-        self.store.add_request(&NewRequest {
-            number,
-            id: command.id,
-            digest: asking.digest,
-            at: self.now,
-            key: asking.key.number,
-            previous,
-            label: &key.label,
-            run_id: command.request.run_id.as_deref(),
-            place: asking.place,
-            operation: &command.request.operation,
-            event,
-            kind: match command.forward {
-                Forward::Read => Kind::Read,
-                Forward::Detached => Kind::Write,
-            },
-            reason: None,
-            record_key,
-            idempotency_key: idempotency.map(|idempotency| idempotency.key.as_str()),
-            client_key: idempotency.and_then(|idempotency| idempotency.client_key.as_deref()),
-            fingerprint: idempotency.map(|idempotency| &idempotency.fingerprint),
-            full_fingerprint: idempotency
-                .and_then(|idempotency| idempotency.full_fingerprint.as_ref()),
-            amount: price.amount,
-            cost: price.cost,
-            deadline: Some(self.deadline(command.forward_timeout_ms)),
-            forwarded_before,
-        })?;
-        match record_key {
-            Some(record_key) => {
-                self.store.set_record(record_key, number)?;
-                if let Some(row) = superseded {
-                    self.store.add_mention(record_key.mentioned(), row.number)?;
-                }
-            }
-            None => self.mention(idempotency.map(|given| given.key.as_str()), number)?,
-        }
-        self.mention(
-            idempotency.and_then(|given| given.client_key.as_deref()),
-            number,
-        )?;
-        self.open_attempts = self.open_attempts.saturating_add(1);
-        Ok(CommandResult::Admitted(Admitted {
-            hold: command.id,
-            attempt: 1,
-            forward_within_ms: self.options.forward_within_ms,
-        }))
-    }
-
-    fn priced(
-        &mut self,
-        asking: &Asking<'_>,
-    ) -> Result<Result<Price, Box<(Refusal, Price)>>, StoreError> {
-        let key = &asking.key.key;
-        let object = match &asking.command.cost {
-            Cost::OfObject(named) => self.known_object(asking.place, &named.object)?,
-            Cost::Nothing | Cost::Amount(_) | Cost::Unknown => None,
-        };
-        let capped = if key.caps.is_uncapped() {
-            Capped::No
-        } else {
-            Capped::Yes
-        };
-        Ok(
-            match price(&asking.command.cost, object, capped, key.worst_case) {
-                Pricing::Priced { cost, amount, by } => Ok(Price {
-                    cost,
-                    amount,
-                    by: Some(by),
-                }),
-                Pricing::AboveEveryCap(minor) => {
-                    let (limit, left) = tightest(&key.caps);
-                    let price = Price {
-                        amount: Some(minor),
-                        ..Price::default()
-                    };
-                    Err(Box::new((cap_refusal(limit, None, left, None), price)))
-                }
-                Pricing::AmountUnknown(amount) => {
-                    let price = Price {
-                        amount,
-                        ..Price::default()
-                    };
-                    let refusal = Refusal::plain(RefusalCode::AmountUnknown);
-                    Err(Box::new((refusal, price)))
-                }
-            },
-        )
-    }
-
-    fn known_object(
-        &mut self,
-        place: PlaceNumber,
-        object: &str,
-    ) -> Result<Option<KnownObject>, StoreError> {
-        let Some(known) = self.store.object(place, object)? else {
-            return Ok(None);
-        };
-        let open = self.store.open_holds(place, object)?;
-        let held = open.iter().try_fold(Micros::ZERO, |sum, row| {
-            sum.checked_add(row.cost.unwrap_or_default())
-        });
-        Ok(Some(KnownObject {
-            amount: known.amount,
-            open: held.filter(|_| !open.is_empty()),
-        }))
-    }
-
     /// The next attempt on a hold whose outcome is unknown: no debit, the money stays unknown.
     fn next_attempt(
         &mut self,
@@ -388,21 +210,16 @@ impl<S: Store> Writer<S> {
             _ => "answer",
         };
         self.store.count_replay(row.number)?;
-        canonical(
-            &Replayed {
-                at: self.now,
-                event: "replayed",
-                hold: row.id,
-                key_id: &asking.key.key.key_id,
-                request_id: &command.request.request_id,
-                reserve: command.id,
-                run_id: command.request.run_id.as_deref(),
-                with,
-            },
-            &mut self.buffer,
-        )
-        .map_err(not_canonical)?;
-        self.append()?;
+        self.tell(&Replayed {
+            at: self.now,
+            event: "replayed",
+            hold: row.id,
+            key_id: &asking.key.key.key_id,
+            request_id: &command.request.request_id,
+            reserve: command.id,
+            run_id: command.request.run_id.as_deref(),
+            with,
+        })?;
         self.remember(command.id, asking.digest, &Remembered::Replay(row.number))?;
         Ok(answer)
     }
@@ -421,123 +238,7 @@ impl<S: Store> Writer<S> {
         })))
     }
 
-    /// Puts a refusal on record. `number`: one that was drawn already and not used.
-    pub(super) fn refuse(
-        &mut self,
-        asking: &Asking<'_>,
-        refusal: Refusal,
-        price: Price,
-        number: Option<RequestNumber>,
-    ) -> Result<CommandResult, StoreError> {
-        let command = asking.command;
-        let number = match number {
-            Some(number) => number,
-            None => self.store.next_request()?,
-        };
-        let previous = match self
-            .store
-            .link(asking.key.number, number, Admission::Refused)?
-        {
-            Link::Linked(previous) => previous,
-            Link::Full => None,
-        };
-        let event = self.decided(asking, None, price, &[], Some(&refusal), command.id)?;
-        let idempotency = command.idempotency.as_ref();
-        let key = idempotency.map(|idempotency| idempotency.key.as_str());
-        let client_key = idempotency.and_then(|given| given.client_key.as_deref());
-        self.store.add_request(&NewRequest {
-            number,
-            id: command.id,
-            digest: asking.digest,
-            at: self.now,
-            key: asking.key.number,
-            previous,
-            label: &asking.key.key.label,
-            run_id: command.request.run_id.as_deref(),
-            place: asking.place,
-            operation: &command.request.operation,
-            event,
-            kind: Kind::Refused,
-            reason: Some(refusal.code.as_str()),
-            record_key: None,
-            idempotency_key: key,
-            client_key,
-            fingerprint: None,
-            full_fingerprint: None,
-            amount: price.amount,
-            cost: price.cost,
-            deadline: None,
-            forwarded_before: false,
-        })?;
-        self.mention(key, number)?;
-        self.mention(client_key, number)?;
-        self.refused(refusal.code);
-        Ok(CommandResult::Refused(refusal))
-    }
-
-    /// Writes the event of a decision.
-    fn decided(
-        &mut self,
-        asking: &Asking<'_>,
-        attempt: Option<u32>,
-        price: Price,
-        balances: &[BalanceAfter],
-        refusal: Option<&Refusal>,
-        hold: CommandId,
-    ) -> Result<u64, StoreError> {
-        let (command, key) = (asking.command, &asking.key.key);
-        let facts = &command.request;
-        let idempotency = command.idempotency.as_ref();
-        let event = Decided {
-            account: facts.vendor_account.as_deref(),
-            amount: price.amount.map(|minor| minor.amount),
-            at: self.now,
-            attempt,
-            balances,
-            by: refusal.map(|_| "ledger"),
-            cap: refusal
-                .and_then(|refusal| refusal.cap.clone())
-                .map(|cap| CapRefused {
-                    asked: cap.asked,
-                    left: cap.left,
-                    limit: cap.limit,
-                    resets_at: cap.resets_at,
-                }),
-            client_idempotency_key: idempotency.and_then(|given| given.client_key.as_deref()),
-            code: refusal.map(|refusal| refusal.code),
-            cost: price.cost,
-            credential: &facts.credential,
-            currency: price.amount.map(|minor| minor.currency),
-            event: if refusal.is_some() {
-                "refused"
-            } else {
-                "admitted"
-            },
-            fingerprint: idempotency.map(|given| &given.fingerprint),
-            full_fingerprint: idempotency.and_then(|given| given.full_fingerprint.as_ref()),
-            grant_version: command.grant_version,
-            hold,
-            idempotency_key: idempotency.map(|given| given.key.as_str()),
-            key_id: &key.key_id,
-            label: &key.label,
-            method: &facts.method,
-            operation: &facts.operation,
-            param: None,
-            params: &facts.params,
-            path: &facts.path,
-            priced_by: price.by,
-            request_id: &facts.request_id,
-            reserve: Some(command.id).filter(|id| *id != hold),
-            run_id: facts.run_id.as_deref(),
-            traceparent: facts.traceparent.as_deref(),
-            vendor: &facts.vendor,
-            workspace: &key.workspace,
-        };
-        canonical(&event, &mut self.buffer).map_err(not_canonical)?;
-        self.append()
-    }
-
-    fn deadline(&self, forward_timeout_ms: u32) -> i64 {
+    pub(super) fn deadline(&self, forward_timeout_ms: u32) -> i64 {
         [
             self.options.forward_within_ms,
             forward_timeout_ms,
@@ -580,37 +281,4 @@ impl<S: Store> Writer<S> {
         self.keys.put(Arc::clone(&key));
         Ok(Some(key))
     }
-}
-
-pub(super) fn not_canonical(error: serde_json::Error) -> StoreError {
-    StoreError(format!("an event cannot be written: {error}"))
-}
-
-pub(super) fn cap_refusal(
-    limit: &str,
-    asked: Option<Micros>,
-    left: Option<Micros>,
-    resets_at: Option<String>,
-) -> Refusal {
-    Refusal {
-        code: RefusalCode::SpendCapExceeded,
-        cap: Some(CapLeft {
-            limit: limit.to_owned(),
-            asked,
-            left,
-            resets_at,
-        }),
-    }
-}
-
-/// The first cap that is set, for a request that passes all of them.
-fn tightest(caps: &crate::model::Caps) -> (&'static str, Option<Micros>) {
-    [
-        ("per_request_usd_cap", caps.per_request),
-        ("daily_usd_cap", caps.daily),
-        ("monthly_usd_cap", caps.monthly),
-    ]
-    .into_iter()
-    .find(|(_, cap)| cap.is_some())
-    .unwrap_or(("lifetime_usd_cap", caps.lifetime))
 }

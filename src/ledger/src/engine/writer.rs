@@ -8,11 +8,11 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{Command, CommandAnswer, CommandResult, CountedReason};
 
+use super::admit::cap_refusal;
 use super::alarms::AlarmKind;
 use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
 use super::remembered::Remembered;
-use super::reserve::cap_refusal;
 use super::{Figures, Histogram, LedgerOptions, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
@@ -42,7 +42,7 @@ pub(super) struct Writer<S> {
     /// The instant of the transaction at hand; never before that of an earlier event.
     pub(super) now: i64,
     pub(super) keys: KeyCache,
-    pub(super) buffer: Vec<u8>,
+    buffer: Vec<u8>,
     pub(super) counts: BTreeMap<(CountedReason, String), u64>,
     pub(super) open_attempts: u64,
     pub(super) key_count: u64,
@@ -176,8 +176,10 @@ impl<S: Store> Writer<S> {
         })
     }
 
-    /// Appends the event in the buffer to the chain. Answers its number.
-    pub(super) fn append(&mut self) -> Result<u64, StoreError> {
+    /// Appends an event to the chain. Answers its number.
+    pub(super) fn tell(&mut self, event: &impl serde::Serialize) -> Result<u64, StoreError> {
+        audit::canonical(event, &mut self.buffer)
+            .map_err(|error| StoreError(format!("an event cannot be written: {error}")))?;
         self.head = audit::next(&self.head, self.now, &self.buffer);
         self.is_head_moved = true;
         self.store.add_event(&self.head, &self.buffer)?;

@@ -4,6 +4,7 @@
 //! say `OR FAIL`: a failure takes back the whole transaction anyway, and without it SQLite would keep a journal for each
 //! statement.
 
+mod checkpoint;
 mod codes;
 mod entries;
 mod holds;
@@ -22,14 +23,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
 use crate::engine::OpenError;
+use checkpoint::Checkpointer;
 
 pub use read::SqliteReads;
 pub use write::SqliteStore;
 
 /// Only the owner reads and writes: answers hold personal data.
 const OWNER_ONLY: u32 = 0o600;
-/// Pages of write-ahead log after which the writer moves them into the database: 32 MiB.
-const CHECKPOINT_PAGES: u32 = 8192;
 /// KiB of page cache of the writer.
 const WRITER_CACHE_KIB: i64 = 131_072;
 /// KiB of page cache of each reader.
@@ -67,7 +67,8 @@ pub fn open(path: &Path) -> Result<SqliteStore, OpenError> {
                 .map_err(|error| unusable(&beside, &error))?;
         }
     }
-    SqliteStore::new(connection, lock).map_err(|error| OpenError::Corrupt {
+    let checkpointer = Checkpointer::start(path)?;
+    SqliteStore::new(connection, checkpointer, lock).map_err(|error| OpenError::Corrupt {
         path: path.display().to_string(),
         why: error.0,
     })
@@ -158,7 +159,7 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), Failure> {
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA cache_size = -{WRITER_CACHE_KIB};
          PRAGMA temp_store = MEMORY;
          PRAGMA foreign_keys = OFF;
@@ -260,4 +261,18 @@ mod tests {
     }
 
     every_conformance_test!(Folder);
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.db");
+        let mut connection = Connection::open(&path).unwrap();
+        assert!(prepare(&path, &mut connection).is_ok());
+        let told = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(told("journal_mode"), "wal");
+        assert_eq!(told("synchronous"), "2", "FULL: each commit is synced");
+    }
 }

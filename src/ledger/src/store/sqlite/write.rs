@@ -6,6 +6,7 @@ use keybrake_contract::money::Micros;
 use keybrake_contract::wire::StoredAnswer;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::checkpoint::Checkpointer;
 use super::codes::{command_id, digest};
 use super::memory::{Memory, range};
 use super::{Lock, holds, keys, money};
@@ -20,14 +21,19 @@ use crate::store::{
 /// The one writer of a database.
 pub struct SqliteStore {
     connection: Connection,
+    /// Gone only while the store is being dropped.
+    checkpointer: Option<Checkpointer>,
     memory: Memory,
     next_request: Option<RequestNumber>,
+    /// Events since the last commit: each stands for about one page.
+    written: u64,
     _lock: Lock,
 }
 
 impl Drop for SqliteStore {
     /// Moves what is in the write-ahead log into the database, so that a stopped ledger is one file.
     fn drop(&mut self) {
+        drop(self.checkpointer.take());
         if self.connection.is_autocommit() {
             // Without it nothing is lost: the log is read at the next opening.
             let _ = self
@@ -38,9 +44,15 @@ impl Drop for SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) fn new(connection: Connection, lock: Lock) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        connection: Connection,
+        checkpointer: Checkpointer,
+        lock: Lock,
+    ) -> Result<Self, StoreError> {
         let store = Self {
             connection,
+            checkpointer: Some(checkpointer),
+            written: 0,
             memory: Memory::default(),
             next_request: None,
             _lock: lock,
@@ -106,6 +118,12 @@ impl Store for SqliteStore {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        let pages = std::mem::take(&mut self.written);
+        if let Some(checkpointer) = &self.checkpointer
+            && pages > 0
+        {
+            checkpointer.after_commit(&self.connection, pages);
+        }
         Ok(())
     }
 
@@ -126,6 +144,7 @@ impl Store for SqliteStore {
         self.connection
             .prepare_cached("INSERT OR FAIL INTO events (seq, hash, body) VALUES (?1, ?2, ?3)")?
             .execute(params![head.seq.cast_signed(), head.hash.as_bytes(), body])?;
+        self.written = self.written.saturating_add(1);
         Ok(())
     }
 
