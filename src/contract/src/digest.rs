@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+/// About so many bytes of parts are hashed at once.
+const GATHERED: usize = 1_024;
+
 /// A SHA-256 digest. On the wire 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -21,10 +24,23 @@ impl Digest {
     #[must_use]
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = Sha256::new();
+        // Gathered first: the hasher takes one long piece in half the time of many short ones.
+        let mut gathered = Vec::with_capacity(GATHERED);
         for part in parts {
-            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hasher.update(part);
+            gathered
+                .extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            if part.len() <= GATHERED {
+                gathered.extend_from_slice(part);
+            }
+            if gathered.len() >= GATHERED || part.len() > GATHERED {
+                hasher.update(&gathered);
+                gathered.clear();
+            }
+            if part.len() > GATHERED {
+                hasher.update(part);
+            }
         }
+        hasher.update(&gathered);
         Self(hasher.finalize().into())
     }
 
@@ -92,6 +108,27 @@ mod tests {
         let joined = |parts: &[&str]| Digest::of_parts(parts.iter().map(|part| part.as_bytes()));
         assert_ne!(joined(&["ab", "c"]), joined(&["a", "bc"]));
         assert_ne!(joined(&["ab"]), joined(&["ab", ""]));
+    }
+
+    #[test]
+    fn parts_of_any_length_are_hashed_with_their_lengths() {
+        let part = |length: usize| vec![b'x'; length];
+        for lengths in [
+            vec![],
+            vec![0, 0],
+            vec![3, 1_015, 1],
+            vec![1_015, 1_016, 1_017],
+            vec![1_023, 1_024, 1_025, 5, 70_000, 0, 9],
+        ] {
+            let parts: Vec<Vec<u8>> = lengths.iter().map(|length| part(*length)).collect();
+            let mut whole = Vec::new();
+            for part in &parts {
+                whole.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                whole.extend_from_slice(part);
+            }
+            let found = Digest::of_parts(parts.iter().map(Vec::as_slice));
+            assert_eq!(found, Digest::of(&whole), "{lengths:?}");
+        }
     }
 
     #[test]
