@@ -13,11 +13,15 @@ const DERIVED_PREFIX: &str = "kb1_";
 /// Digest over method, canonical path, account and the decoded parameters in canonical order. Encoding, order, body
 /// type and API version do not count (DESIGN.md §4.3).
 pub(crate) fn whole(reading: &Reading, account_headers: &[String]) -> Digest {
-    let mut parts: Vec<&[u8]> = vec![
+    let count = 3_usize
+        .saturating_add(account_headers.len())
+        .saturating_add(reading.fields.len().saturating_mul(3));
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(count);
+    parts.extend([
         WHOLE,
         reading.method().as_bytes(),
         reading.path().as_bytes(),
-    ];
+    ]);
     // Each account header has its place, so that one cannot stand for the other.
     for name in account_headers {
         let value = reading

@@ -86,7 +86,7 @@ impl Fields {
                 return Err(Unreadable::field(&one.name, "stands more than once"));
             }
         }
-        for field in &all.sorted {
+        for field in all.sorted.iter().filter(|field| is_nested(&field.name)) {
             for prefix in prefixes(&field.name) {
                 if all.get(prefix).is_some() {
                     return Err(Unreadable::field(
@@ -107,13 +107,14 @@ impl Fields {
 
     /// `Amount` beside `amount`: some readers do not tell them apart.
     fn refuse_case_variants(&self) -> Result<(), Unreadable> {
-        let mut bases: Vec<&str> = self.sorted.iter().map(|field| base(&field.name)).collect();
+        let bases = self.sorted.iter().map(|field| base(&field.name));
         if !bases
-            .iter()
+            .clone()
             .any(|base| base.bytes().any(|byte| byte.is_ascii_uppercase()))
         {
             return Ok(());
         }
+        let mut bases: Vec<&str> = bases.collect();
         bases.dedup();
         let mut folded: Vec<String> = bases.iter().map(|base| base.to_ascii_lowercase()).collect();
         folded.sort_unstable();
@@ -167,13 +168,17 @@ impl Fields {
     }
 
     /// The fields below this name: `name[…]`.
-    pub(crate) fn group(&self, name: &str) -> impl Iterator<Item = &Field> {
-        let start = format!("{name}[");
-        let from = self.sorted.partition_point(|field| field.name < start);
+    pub(crate) fn group<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> {
+        let tail = |field: &'a Field| field.name.as_bytes().strip_prefix(name.as_bytes());
+        let before = |field: &Field| match field.name.as_bytes().strip_prefix(name.as_bytes()) {
+            Some(tail) => tail.first().is_none_or(|next| *next < b'['),
+            None => field.name.as_str() < name,
+        };
+        let from = self.sorted.partition_point(before);
         self.sorted
             .iter()
             .skip(from)
-            .take_while(move |field| field.name.starts_with(&start))
+            .take_while(move |field| tail(field).is_some_and(|tail| tail.starts_with(b"[")))
     }
 
     /// Holds the pack's rules for names that mean the same wherever they stand.
@@ -189,24 +194,22 @@ impl Fields {
             if components(&field.name).any(|part| rules.free_maps.iter().any(|map| map == part)) {
                 continue;
             }
-            let leaf = components(&field.name).last().unwrap_or_default();
-            let above = field.name.len().saturating_sub(leaf.len());
-            for part in components(&field.name) {
-                let is_leaf = std::ptr::eq(part, leaf);
-                match rules.integers.get(part) {
-                    Some(bounds) if is_leaf => {
-                        integer(field, *bounds, encoding)?;
-                    }
-                    Some(_) if encoding == BodyEncoding::Form => {
-                        return Err(Unreadable::field(
-                            &field.name,
-                            "must be a single integer, not a group",
-                        ));
-                    }
-                    _ => {}
+            // The last component is the field itself, those before it are groups.
+            let mut parts = components(&field.name);
+            let mut leaf = parts.next().unwrap_or_default();
+            for next in parts {
+                if encoding == BodyEncoding::Form && rules.integers.contains_key(leaf) {
+                    return Err(Unreadable::field(
+                        &field.name,
+                        "must be a single integer, not a group",
+                    ));
                 }
+                leaf = next;
             }
-            self.refuse_conflicts(rules, field, leaf, above)?;
+            if let Some(bounds) = rules.integers.get(leaf) {
+                integer(field, *bounds, encoding)?;
+            }
+            self.refuse_conflicts(rules, field, leaf)?;
         }
         Ok(())
     }
@@ -216,20 +219,20 @@ impl Fields {
         rules: &ParameterRules,
         field: &Field,
         leaf: &str,
-        above: usize,
     ) -> Result<(), Unreadable> {
         for (one, other) in &rules.conflicting {
             if one != leaf {
                 continue;
             }
-            // The bracket that closes a nested leaf belongs to `above` only by length; cut it off by position.
-            let head = if field.name.ends_with(']') {
-                field.name.get(..above.saturating_sub(1))
-            } else {
-                field.name.get(..above)
-            };
+            // The sibling has the same text before and after the leaf: `a[one]` and `a[other]`.
             let tail = if field.name.ends_with(']') { "]" } else { "" };
-            let sibling = format!("{}{other}{tail}", head.unwrap_or_default());
+            let above = field
+                .name
+                .len()
+                .saturating_sub(leaf.len())
+                .saturating_sub(tail.len());
+            let head = field.name.get(..above).unwrap_or_default();
+            let sibling = format!("{head}{other}{tail}");
             if self.get(&sibling).is_some() {
                 return Err(Unreadable::field(
                     &field.name,
@@ -274,26 +277,52 @@ pub(crate) fn plain_integer(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
+/// What stands before and after the first byte of this ASCII value.
+pub(super) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let position = text.bytes().position(|byte| byte == at)?;
+    let after = text.get(position.saturating_add(1)..)?;
+    Some((text.get(..position)?, after))
+}
+
+fn is_nested(name: &str) -> bool {
+    name.bytes().any(|byte| byte == b'[')
+}
+
 /// The name before the first bracket.
 fn base(name: &str) -> &str {
-    name.split_once('[').map_or(name, |(base, _)| base)
+    cut(name, b'[').map_or(name, |(base, _)| base)
 }
 
 /// `a[b][c]` → `a`, `b`, `c`.
 fn components(name: &str) -> impl Iterator<Item = &str> {
-    name.split('[')
-        .map(|part| part.strip_suffix(']').unwrap_or(part))
+    let mut rest = Some(name);
+    std::iter::from_fn(move || {
+        let part = rest?;
+        let part = match cut(part, b'[') {
+            None => {
+                rest = None;
+                part
+            }
+            Some((part, after)) => {
+                rest = Some(after);
+                part
+            }
+        };
+        Some(part.strip_suffix(']').unwrap_or(part))
+    })
 }
 
 /// `a[b][c]` → `a`, `a[b]`.
 fn prefixes(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('[')
+    name.bytes()
+        .enumerate()
+        .filter(|(_, byte)| *byte == b'[')
         .filter_map(|(position, _)| name.get(..position))
 }
 
 /// `a[00]` → `a[0]`; `None` when nothing changes.
 fn without_leading_zeros(name: &str) -> Option<String> {
-    if !name.contains("[0") {
+    if !name.as_bytes().windows(2).any(|pair| pair == b"[0") {
         return None;
     }
     let mut changed = false;

@@ -3,25 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{Field, Fields, Kind, MAX_DEPTH, MAX_FIELDS, Unreadable};
+use crate::text::{self, Plain};
+
+use super::fields::{Field, Fields, Kind, MAX_DEPTH, MAX_FIELDS, Unreadable, cut};
 
 /// Reads a body or a query. Empty input has no fields.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
     if bytes.is_empty() {
         return Ok(Fields::default());
     }
-    if bytes
-        .split(|byte| *byte == b'&')
-        .take(MAX_FIELDS.saturating_add(1))
-        .count()
-        > MAX_FIELDS
-    {
+    let count = bytes.iter().filter(|byte| **byte == b'&').count();
+    if count >= MAX_FIELDS {
         return Err(Unreadable::whole("more than 1000 parameters"));
     }
-    let mut fields = Vec::new();
+    // Told of all pairs at once, so that only a body that is refused is looked through pair by pair.
+    let plain = text::has_plain(bytes);
+    let mut fields = Vec::with_capacity(count.saturating_add(1));
     // Name of an unindexed array → how many elements it has so far.
     let mut arrays: BTreeMap<String, usize> = BTreeMap::new();
     for pair in bytes.split(|byte| *byte == b'&') {
+        // Older readers split at `;`, too. Control characters and spaces are never written plainly.
+        if plain == Plain::Found && text::has_plain(pair) == Plain::Found {
+            return Err(Unreadable::whole(
+                "a character that must be percent-encoded",
+            ));
+        }
         let (name, value) = decode_pair(pair)?;
         check_name(&name)?;
         let name = match name.strip_suffix("[]") {
@@ -60,15 +66,6 @@ fn refuse_mixed_array(fields: &Fields, array: &str, count: usize) -> Result<(), 
 }
 
 fn decode_pair(pair: &[u8]) -> Result<(String, String), Unreadable> {
-    // Older readers split at `;`, too. Control characters and spaces are never written plainly.
-    if pair
-        .iter()
-        .any(|byte| matches!(byte, b';' | 0..=b' ' | 0x7f))
-    {
-        return Err(Unreadable::whole(
-            "a character that must be percent-encoded",
-        ));
-    }
     let at = pair
         .iter()
         .position(|byte| *byte == b'=')
@@ -80,28 +77,40 @@ fn decode_pair(pair: &[u8]) -> Result<(String, String), Unreadable> {
 
 fn decode(bytes: &[u8]) -> Result<String, Unreadable> {
     let mut decoded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter();
-    while let Some(byte) = rest.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [rest.next().copied(), rest.next().copied()];
-                match digits.map(|digit| digit.and_then(|digit| char::from(digit).to_digit(16))) {
-                    [Some(high), Some(low)] => u8::try_from(high << 4 | low).unwrap_or_default(),
-                    _ => {
-                        return Err(Unreadable::whole(
-                            "a percent sign without two hexadecimal digits",
-                        ));
-                    }
-                }
-            }
-            other => *other,
-        });
+    let mut rest = bytes;
+    let mut nul = false;
+    // What needs no decoding is copied in one piece.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'+' | b'%')) {
+        decoded.extend_from_slice(rest.get(..at).unwrap_or_default());
+        rest = rest.get(at..).unwrap_or_default();
+        let (byte, length) = match rest {
+            [b'%', high, low, ..] => (hex_digit(*high)? << 4 | hex_digit(*low)?, 3),
+            [b'%', ..] => return Err(cut_short()),
+            _ => (b' ', 1),
+        };
+        nul |= byte == 0;
+        decoded.push(byte);
+        rest = rest.get(length..).unwrap_or_default();
     }
-    if decoded.contains(&0) {
+    decoded.extend_from_slice(rest);
+    if nul {
         return Err(Unreadable::whole("a NUL character"));
     }
     String::from_utf8(decoded).map_err(|_| Unreadable::whole("bytes that are not UTF-8"))
+}
+
+fn hex_digit(digit: u8) -> Result<u8, Unreadable> {
+    match digit {
+        b'0'..=b'9' => Ok(digit.wrapping_sub(b'0')),
+        b'a'..=b'f' => Ok(digit.wrapping_sub(b'a').wrapping_add(10)),
+        b'A'..=b'F' => Ok(digit.wrapping_sub(b'A').wrapping_add(10)),
+        _ => Err(cut_short()),
+    }
+}
+
+#[cold]
+fn cut_short() -> Unreadable {
+    Unreadable::whole("a percent sign without two hexadecimal digits")
 }
 
 /// `name`, `name[key]`, `name[key][]`: a base of letters, digits and `_`, keys without brackets and control
@@ -113,28 +122,25 @@ fn check_name(name: &str) -> Result<(), Unreadable> {
             "is not a parameter name that can be read in only one way",
         )
     };
-    let (base, mut rest) = name
-        .find('[')
-        .and_then(|position| name.split_at_checked(position))
-        .unwrap_or((name, ""));
-    if base.is_empty()
-        || !base
-            .bytes()
+    let plain = |text: &str| {
+        text.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
+    };
+    let (base, mut rest) = match cut(name, b'[') {
+        None => (name, None),
+        Some((base, rest)) => (base, Some(rest)),
+    };
+    if base.is_empty() || !plain(base) {
         return Err(wrong());
     }
     let mut depth = 1_usize;
-    while !rest.is_empty() {
-        let (key, after) = rest
-            .strip_prefix('[')
-            .and_then(|inner| inner.split_once(']'))
-            .ok_or_else(wrong)?;
+    // What follows an opening bracket.
+    while let Some(inner) = rest {
+        let (key, after) = cut(inner, b']').ok_or_else(wrong)?;
         let unindexed = key.is_empty();
         if (unindexed && !after.is_empty())
-            || key.contains('[')
-            || key.trim() != key
-            || key.chars().any(char::is_control)
+            || !(plain(key)
+                || !(key.contains('[') || key.trim() != key || key.chars().any(char::is_control)))
         {
             return Err(wrong());
         }
@@ -142,7 +148,10 @@ fn check_name(name: &str) -> Result<(), Unreadable> {
         if depth > MAX_DEPTH {
             return Err(Unreadable::field(name, "is nested more than 8 deep"));
         }
-        rest = after;
+        rest = match after {
+            "" => None,
+            after => Some(after.strip_prefix('[').ok_or_else(wrong)?),
+        };
     }
     Ok(())
 }
