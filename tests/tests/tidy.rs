@@ -8,7 +8,10 @@ use std::process::Command;
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 fn metadata(arguments: &[&str]) -> Value {
@@ -18,7 +21,11 @@ fn metadata(arguments: &[&str]) -> Value {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -31,8 +38,16 @@ fn files(below: &str, extensions: &[&str]) -> Vec<(PathBuf, String)> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
-                if !["target", "node_modules", ".git", ".run", ".tools", "__pycache__", ".pytest_cache"]
-                    .contains(&name.as_str())
+                if ![
+                    "target",
+                    "node_modules",
+                    ".git",
+                    ".run",
+                    ".tools",
+                    "__pycache__",
+                    ".pytest_cache",
+                ]
+                .contains(&name.as_str())
                     && !name.starts_with("target-")
                 {
                     folders.push(path);
@@ -51,20 +66,39 @@ fn crates_depend_only_along_the_arrows() {
     let allowed: BTreeMap<&str, BTreeSet<&str>> = [
         ("keybrake-contract", vec![]),
         ("keybrake-policy", vec!["keybrake-contract"]),
-        ("keybrake-filter", vec!["keybrake-contract", "keybrake-policy"]),
-        ("keybrake-ledger", vec!["keybrake-contract", "keybrake-policy"]),
+        (
+            "keybrake-filter",
+            vec!["keybrake-contract", "keybrake-policy"],
+        ),
+        (
+            "keybrake-ledger",
+            vec!["keybrake-contract", "keybrake-policy"],
+        ),
         ("keybrake-sandbox", vec![]),
-        ("keybrake-tests", vec!["keybrake-contract", "keybrake-policy", "keybrake-filter", "keybrake-ledger"]),
+        (
+            "keybrake-tests",
+            vec![
+                "keybrake-contract",
+                "keybrake-policy",
+                "keybrake-filter",
+                "keybrake-ledger",
+            ],
+        ),
     ]
     .map(|(name, targets)| (name, targets.into_iter().collect()))
     .into();
     for package in metadata(&["--no-deps"])["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
-        let targets = allowed.get(name).unwrap_or_else(|| panic!("{name} has no row in the arrows table"));
+        let targets = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} has no row in the arrows table"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let target = dependency["name"].as_str().unwrap();
             if target.starts_with("keybrake-") {
-                assert!(targets.contains(target), "{name} must not depend on {target}");
+                assert!(
+                    targets.contains(target),
+                    "{name} must not depend on {target}"
+                );
             }
         }
     }
@@ -77,7 +111,11 @@ fn the_core_uses_only_the_few_crates_it_is_allowed() {
         match name {
             "keybrake-contract" => core.to_vec(),
             "keybrake-policy" => [&core[..], &["base64"]].concat(),
-            "keybrake-filter" => [&core[..], &["keybrake-policy", "proxy-wasm", "log", "base64"]].concat(),
+            "keybrake-filter" => [
+                &core[..],
+                &["keybrake-policy", "proxy-wasm", "log", "base64"],
+            ]
+            .concat(),
             _ => Vec::new(),
         }
     };
@@ -89,7 +127,10 @@ fn the_core_uses_only_the_few_crates_it_is_allowed() {
         for dependency in package["dependencies"].as_array().unwrap() {
             let target = dependency["name"].as_str().unwrap();
             if dependency["kind"].is_null() {
-                assert!(allowed(name).contains(&target), "{name} must not use {target}");
+                assert!(
+                    allowed(name).contains(&target),
+                    "{name} must not use {target}"
+                );
             }
         }
     }
@@ -98,7 +139,15 @@ fn the_core_uses_only_the_few_crates_it_is_allowed() {
 #[test]
 fn pure_rooms_see_no_host_clock_socket_or_sql() {
     let forbidden = [
-        "proxy_wasm", "rusqlite", "SystemTime", "Instant", "std::net", "std::fs", "std::env", "getrandom", "std::thread",
+        "proxy_wasm",
+        "rusqlite",
+        "SystemTime",
+        "Instant",
+        "std::net",
+        "std::fs",
+        "std::env",
+        "getrandom",
+        "std::thread",
         "tokio",
     ];
     let rooms = ["src/contract/src", "src/policy/src", "src/ledger/src/book"];
@@ -107,9 +156,18 @@ fn pure_rooms_see_no_host_clock_socket_or_sql() {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();
-        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in code
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             for word in forbidden {
-                assert!(!line.contains(word), "{}:{} uses {word}", path.display(), number + 1);
+                assert!(
+                    !line.contains(word),
+                    "{}:{} uses {word}",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -117,16 +175,29 @@ fn pure_rooms_see_no_host_clock_socket_or_sql() {
 
 #[test]
 fn sql_stands_only_in_a_store() {
-    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "CREATE TABLE", "PRAGMA "];
+    let verbs = [
+        "SELECT ",
+        "INSERT ",
+        "UPDATE ",
+        "DELETE FROM",
+        "CREATE TABLE",
+        "PRAGMA ",
+    ];
     for (path, text) in files("src", &[".rs"]) {
         let shown = path.to_string_lossy().into_owned();
         if shown.contains("ledger/src/store/") || shown.contains("/tests/") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();
-        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for verb in verbs {
-                assert!(!line.contains(&format!("\"{verb}")), "{shown} has SQL: {line}");
+                assert!(
+                    !line.contains(&format!("\"{verb}")),
+                    "{shown} has SQL: {line}"
+                );
             }
         }
     }
@@ -135,9 +206,16 @@ fn sql_stands_only_in_a_store() {
 #[test]
 fn no_room_is_called_util_helper_or_common() {
     for (path, _) in files("src", &[".rs"]) {
-        for part in path.iter().map(|part| part.to_string_lossy().to_lowercase()) {
+        for part in path
+            .iter()
+            .map(|part| part.to_string_lossy().to_lowercase())
+        {
             for name in ["util", "utils", "helper", "helpers", "common", "misc"] {
-                assert!(part != name && part != format!("{name}.rs"), "{} has no name of its own", path.display());
+                assert!(
+                    part != name && part != format!("{name}.rs"),
+                    "{} has no name of its own",
+                    path.display()
+                );
             }
         }
     }
@@ -146,31 +224,69 @@ fn no_room_is_called_util_helper_or_common() {
 #[test]
 fn licences_of_all_dependencies_are_allowed() {
     let deny = std::fs::read_to_string(root().join("deny.toml")).unwrap();
-    let list = deny.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
+    let list = deny
+        .split("allow = [")
+        .nth(1)
+        .unwrap()
+        .split(']')
+        .next()
+        .unwrap();
     let allowed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
     for package in metadata(&[])["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
-        let expression = package["license"].as_str().unwrap_or_else(|| panic!("{name} names no licence"));
+        let expression = package["license"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} names no licence"));
         let fine = expression.replace('/', " OR ").split(" OR ").any(|choice| {
             choice
                 .split(" AND ")
-                .map(|licence| licence.trim().trim_matches(|bracket| bracket == '(' || bracket == ')'))
+                .map(|licence| {
+                    licence
+                        .trim()
+                        .trim_matches(|bracket| bracket == '(' || bracket == ')')
+                })
                 .all(|licence| allowed.contains(licence))
         });
-        assert!(fine, "{name} is under {expression}, which deny.toml does not allow");
+        assert!(
+            fine,
+            "{name} is under {expression}, which deny.toml does not allow"
+        );
     }
 }
 
 /// Paths in back-ticks and relative links in the documents.
 fn named_paths(text: &str) -> BTreeSet<String> {
-    let tops = ["src/", "tests/", "envoy/", "vendors/", "stack/", "docs/", "examples/", ".ci/"];
-    let ticked = text.split('`').skip(1).step_by(2).filter(|word| tops.iter().any(|top| word.starts_with(top)));
-    let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|target| {
-        !target.contains("://") && !target.starts_with('#') && !target.starts_with("mailto:")
-    });
+    let tops = [
+        "src/",
+        "tests/",
+        "envoy/",
+        "vendors/",
+        "stack/",
+        "docs/",
+        "examples/",
+        ".ci/",
+    ];
+    let ticked = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| tops.iter().any(|top| word.starts_with(top)));
+    let linked = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| {
+            !target.contains("://") && !target.starts_with('#') && !target.starts_with("mailto:")
+        });
     ticked
         .chain(linked)
-        .map(|path| path.split('#').next().unwrap().trim_end_matches('/').to_owned())
+        .map(|path| {
+            path.split('#')
+                .next()
+                .unwrap()
+                .trim_end_matches('/')
+                .to_owned()
+        })
         .filter(|path| !path.is_empty() && !path.contains(['*', '<', ' ', '{', '…']))
         .collect()
 }

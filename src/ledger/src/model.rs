@@ -30,7 +30,10 @@ impl Caps {
     /// Whether no cap on money is set.
     #[must_use]
     pub const fn is_uncapped(&self) -> bool {
-        self.per_request.is_none() && self.daily.is_none() && self.monthly.is_none() && self.lifetime.is_none()
+        self.per_request.is_none()
+            && self.daily.is_none()
+            && self.monthly.is_none()
+            && self.lifetime.is_none()
     }
 }
 

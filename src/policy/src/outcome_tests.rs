@@ -113,7 +113,12 @@ fn answers_that_cannot_be_read_are_open_and_never_a_success_for_the_caller() {
         assert_eq!(judgement.client.status, 502, "{status} {shown}");
         let error: Value = serde_json::from_slice(&judgement.client.body).unwrap();
         assert_eq!(error["error"]["type"], "api_error");
-        assert!(judgement.client.headers.contains(&reason("outcome_unknown")));
+        assert!(
+            judgement
+                .client
+                .headers
+                .contains(&reason("outcome_unknown"))
+        );
         assert!(
             judgement
                 .client

@@ -40,10 +40,14 @@ pub struct Options {
 
 /// Runs all clients to the end of the time.
 pub async fn run(options: Options, clients: usize, seconds: Duration) -> Figures {
-    let credential = std::fs::read_to_string(&options.credential_file).expect("the credential file");
+    let credential =
+        std::fs::read_to_string(&options.credential_file).expect("the credential file");
     let credential = credential.trim();
     let head = |method: &str, path: &str| {
-        format!("{method} {}{path} HTTP/1.1\r\nhost: api.stripe.com\r\nauthorization: Bearer {credential}\r\n", options.prefix)
+        format!(
+            "{method} {}{path} HTTP/1.1\r\nhost: api.stripe.com\r\nauthorization: Bearer {credential}\r\n",
+            options.prefix
+        )
     };
     let start = Instant::now();
     let until = start + seconds;
@@ -54,7 +58,13 @@ pub async fn run(options: Options, clients: usize, seconds: Duration) -> Figures
             Kind::Charge => head("POST", "/v1/charges"),
         };
         let name = format!("{}-{client}", options.run);
-        running.push(tokio::spawn(one_client(options.address.clone(), options.kind, fixed, name, until)));
+        running.push(tokio::spawn(one_client(
+            options.address.clone(),
+            options.kind,
+            fixed,
+            name,
+            until,
+        )));
     }
     let mut parts = Vec::new();
     for client in running {
@@ -63,7 +73,13 @@ pub async fn run(options: Options, clients: usize, seconds: Duration) -> Figures
     Figures::merge(parts, start.elapsed())
 }
 
-async fn one_client(address: String, kind: Kind, fixed: String, name: String, until: Instant) -> Figures {
+async fn one_client(
+    address: String,
+    kind: Kind,
+    fixed: String,
+    name: String,
+    until: Instant,
+) -> Figures {
     let mut figures = Figures::default();
     let mut stream = TcpStream::connect(&address).await.expect("a listener");
     stream.set_nodelay(true).expect("a TCP socket");
@@ -89,10 +105,15 @@ async fn one_client(address: String, kind: Kind, fixed: String, name: String, un
         };
         match status {
             Some(200) => figures.answered(since),
-            Some(status) => figures.failed(format!("status {status}: {}", String::from_utf8_lossy(&answer))),
+            Some(status) => figures.failed(format!(
+                "status {status}: {}",
+                String::from_utf8_lossy(&answer)
+            )),
             None => {
                 figures.failed("connection lost".to_owned());
-                let Ok(again) = TcpStream::connect(&address).await else { return figures };
+                let Ok(again) = TcpStream::connect(&address).await else {
+                    return figures;
+                };
                 stream = again;
             }
         }

@@ -15,8 +15,8 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::{
-    AttemptOutcome, Batch, Command, CommandResult, Cost, Executed, ExecutedMoney, Forward, Idempotency, Outcome,
-    RequestFacts, Reserve, Results, StoredAnswer,
+    AttemptOutcome, Batch, Command, CommandResult, Cost, Executed, ExecutedMoney, Forward,
+    Idempotency, Outcome, RequestFacts, Reserve, Results, StoredAnswer,
 };
 use keybrake_ledger::clock::Clock;
 use keybrake_ledger::engine::{Ledger, LedgerOptions, Received};
@@ -88,7 +88,10 @@ impl Commands {
         let seed = Digest::of(format!("{:?} {}", Instant::now(), std::process::id()).as_bytes());
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&seed.as_bytes()[..16]);
-        Self { nonce, counter: AtomicU64::new(1) }
+        Self {
+            nonce,
+            counter: AtomicU64::new(1),
+        }
     }
 
     fn id(&self) -> CommandId {
@@ -115,7 +118,10 @@ impl Commands {
                 params: [("customer".to_owned(), "cus_bench".to_owned())].into(),
             },
             forward: Forward::Detached,
-            cost: Cost::Amount(Minor { amount: 1, currency: Currency::USD }),
+            cost: Cost::Amount(Minor {
+                amount: 1,
+                currency: Currency::USD,
+            }),
             idempotency: Some(Idempotency {
                 fingerprint: Digest::of(name.as_bytes()),
                 key: name,
@@ -138,7 +144,10 @@ impl Commands {
             attempt,
             outcome: AttemptOutcome::Executed(Executed {
                 money: ExecutedMoney::Moved,
-                amount: Some(Minor { amount: 1, currency: Currency::USD }),
+                amount: Some(Minor {
+                    amount: 1,
+                    currency: Currency::USD,
+                }),
             }),
             status: Some(200),
             vendor_request_id: Some("req_bench".into()),
@@ -157,7 +166,13 @@ impl Commands {
 }
 
 /// Runs one client's closed loop with any way to execute one command.
-async fn client<Ask, Answer>(commands: Arc<Commands>, key: LoadKey, work: Work, until: Instant, ask: Ask) -> Figures
+async fn client<Ask, Answer>(
+    commands: Arc<Commands>,
+    key: LoadKey,
+    work: Work,
+    until: Instant,
+    ask: Ask,
+) -> Figures
 where
     Ask: Fn(Command) -> Answer,
     Answer: Future<Output = Result<CommandResult, String>>,
@@ -193,21 +208,35 @@ fn received(command: &Command) -> Received {
 pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Figures {
     let folder = tempfile::tempdir_in(&options.folder).expect("a folder");
     let pack = Pack::parse(builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
-    let ledger =
-        Ledger::open(LedgerOptions::new(folder.path().join("bench.db")), wall(), vec![pack]).expect("a ledger");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ledger = Ledger::open(
+        LedgerOptions::new(folder.path().join("bench.db")),
+        wall(),
+        vec![pack],
+    )
+    .expect("a ledger");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
-        let issued = ledger.issue((0..options.keys).map(|_| new_key()).collect()).await.expect("keys");
+        let issued = ledger
+            .issue((0..options.keys).map(|_| new_key()).collect())
+            .await
+            .expect("keys");
         let keys: Vec<LoadKey> = issued
             .iter()
-            .map(|issued| LoadKey { digest: issued.key.digest, version: issued.key.grant.version })
+            .map(|issued| LoadKey {
+                digest: issued.key.digest,
+                version: issued.key.grant.version,
+            })
             .collect();
         let commands = Arc::new(Commands::new());
         let start = Instant::now();
         let until = start + seconds;
         let mut running = Vec::new();
         for number in 0..clients {
-            let (ledger, commands, key) = (ledger.clone(), commands.clone(), keys[number % keys.len()]);
+            let (ledger, commands, key) =
+                (ledger.clone(), commands.clone(), keys[number % keys.len()]);
             let work = options.work;
             running.push(tokio::spawn(async move {
                 client(commands, key, work, until, |command| {
@@ -215,7 +244,10 @@ pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Fig
                     async move {
                         let answers = ledger.execute(vec![received(&command)]).await;
                         let mut answers = answers.map_err(|error| error.to_string())?;
-                        answers.pop().map(|answer| answer.result).ok_or_else(|| "no answer".to_owned())
+                        answers
+                            .pop()
+                            .map(|answer| answer.result)
+                            .ok_or_else(|| "no answer".to_owned())
                     }
                 })
                 .await
@@ -250,18 +282,30 @@ fn new_key() -> NewKey {
             vendor_accounts: Vec::new(),
             idempotency: IdempotencyRule::Required,
         },
-        caps: Caps { daily: Some(Micros::new(1_000_000_000_000_000)), ..Caps::default() },
+        caps: Caps {
+            daily: Some(Micros::new(1_000_000_000_000_000)),
+            ..Caps::default()
+        },
         worst_case: None,
-        expires_at: wall().now().checked_add(jiff::SignedDuration::from_hours(24)).expect("tomorrow"),
+        expires_at: wall()
+            .now()
+            .checked_add(jiff::SignedDuration::from_hours(24))
+            .expect("tomorrow"),
         metadata: None,
     }
 }
 
 /// Durable work over the command socket.
 pub async fn api(options: Api, clients: usize, seconds: Duration) -> Figures {
-    let internal = std::fs::read_to_string(&options.internal_key_file).expect("the internal key").trim().to_owned();
+    let internal = std::fs::read_to_string(&options.internal_key_file)
+        .expect("the internal key")
+        .trim()
+        .to_owned();
     let listed = std::fs::read_to_string(&options.vault_keys_file).expect("the vault keys");
-    let line = Line { sender: connect(&options.socket).await, internal: internal.into() };
+    let line = Line {
+        sender: connect(&options.socket).await,
+        internal: internal.into(),
+    };
     let commands = Arc::new(Commands::new());
     let mut keys = Vec::new();
     for vault_key in listed.split_whitespace() {
@@ -274,7 +318,11 @@ pub async fn api(options: Api, clients: usize, seconds: Duration) -> Figures {
     let mut running = Vec::new();
     for number in 0..clients {
         let (line, outbox, commands) = (line.clone(), outbox.clone(), commands.clone());
-        let (key, work, one_per_call) = (keys[number % keys.len()], options.work, options.one_per_call);
+        let (key, work, one_per_call) = (
+            keys[number % keys.len()],
+            options.work,
+            options.one_per_call,
+        );
         running.push(tokio::spawn(async move {
             client(commands, key, work, until, |command| {
                 let (line, outbox) = (line.clone(), outbox.clone());
@@ -284,8 +332,12 @@ pub async fn api(options: Api, clients: usize, seconds: Duration) -> Figures {
                         return results.pop().ok_or_else(|| "no result".to_owned());
                     }
                     let (answer, answered) = oneshot::channel();
-                    outbox.send((command, answer)).map_err(|_| "the outbox is closed".to_owned())?;
-                    answered.await.map_err(|_| "the outbox dropped it".to_owned())?
+                    outbox
+                        .send((command, answer))
+                        .map_err(|_| "the outbox is closed".to_owned())?;
+                    answered
+                        .await
+                        .map_err(|_| "the outbox dropped it".to_owned())?
                 }
             })
             .await
@@ -329,8 +381,16 @@ async fn learn(line: &Line, commands: &Commands, digest: Digest) -> LoadKey {
     if let Command::Reserve(reserve) = &mut asking {
         reserve.grant_version = None;
     }
-    match line.send(vec![asking]).await.expect("a ledger that answers").pop() {
-        Some(CommandResult::Grant(grant)) => LoadKey { digest, version: grant.version },
+    match line
+        .send(vec![asking])
+        .await
+        .expect("a ledger that answers")
+        .pop()
+    {
+        Some(CommandResult::Grant(grant)) => LoadKey {
+            digest,
+            version: grant.version,
+        },
         other => panic!("asked for a grant, got {other:?}"),
     }
 }
@@ -342,9 +402,13 @@ struct Line {
 }
 
 async fn connect(socket: &std::path::Path) -> SendRequest<Full<Bytes>> {
-    let stream = tokio::net::UnixStream::connect(socket).await.expect("the command socket");
+    let stream = tokio::net::UnixStream::connect(socket)
+        .await
+        .expect("the command socket");
     let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
     tokio::spawn(connection);
     sender
 }
@@ -357,13 +421,27 @@ impl Line {
             .header("content-type", "application/json")
             .body(Full::from(body))
             .map_err(|error| error.to_string())?;
-        let answer = self.sender.clone().send_request(request).await.map_err(|error| error.to_string())?;
+        let answer = self
+            .sender
+            .clone()
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?
+            .to_bytes();
         if status != 200 {
             return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
         }
         let results: Results = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        Ok(results.results.into_iter().map(|answer| answer.result).collect())
+        Ok(results
+            .results
+            .into_iter()
+            .map(|answer| answer.result)
+            .collect())
     }
 }

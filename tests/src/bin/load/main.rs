@@ -48,7 +48,10 @@ enum What {
 fn main() {
     let arguments = Arguments::parse();
     let seconds = Duration::from_secs_f64(arguments.seconds);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let clients = arguments.clients;
     let figures = match arguments.what {
         What::Http(options) => runtime.block_on(http::run(options, clients, seconds)),

@@ -16,7 +16,8 @@ pub struct Figures {
 impl Figures {
     /// Notes one answered request.
     pub fn answered(&mut self, since: Instant) {
-        self.latencies_us.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
+        self.latencies_us
+            .push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
 
     /// Notes one that was not answered as it should be.
@@ -27,7 +28,10 @@ impl Figures {
 
     /// Puts the figures of parallel clients together.
     pub fn merge(parts: impl IntoIterator<Item = Self>, elapsed: Duration) -> Self {
-        let mut whole = Self { elapsed, ..Self::default() };
+        let mut whole = Self {
+            elapsed,
+            ..Self::default()
+        };
         for part in parts {
             whole.latencies_us.extend(part.latencies_us);
             whole.failures += part.failures;
@@ -39,7 +43,10 @@ impl Figures {
 
     fn percentile(&self, hundredth: usize) -> u32 {
         let last = self.latencies_us.len().saturating_sub(1);
-        self.latencies_us.get((last * hundredth) / 100).copied().unwrap_or_default()
+        self.latencies_us
+            .get((last * hundredth) / 100)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// `{"count", "failures", "first_failure", "seconds", "per_second", "p50_us", "p99_us"}`.

@@ -27,9 +27,17 @@ pub struct Options {
 pub async fn run(options: Options, clients: usize, seconds: Duration) -> Figures {
     let mut setup = Connection::open(&options.address).await;
     for key in 0..options.keys {
-        setup.call(&["SET", &format!("cap-{key}"), "1000000000000"]).await;
+        setup
+            .call(&["SET", &format!("cap-{key}"), "1000000000000"])
+            .await;
     }
-    let digest = setup.call(&["SCRIPT", "LOAD", DEBIT]).await.lines().last().expect("a digest").to_owned();
+    let digest = setup
+        .call(&["SCRIPT", "LOAD", DEBIT])
+        .await
+        .lines()
+        .last()
+        .expect("a digest")
+        .to_owned();
     let start = Instant::now();
     let until = start + seconds;
     let mut running = Vec::new();
@@ -42,7 +50,11 @@ pub async fn run(options: Options, clients: usize, seconds: Duration) -> Figures
             while Instant::now() < until {
                 let since = Instant::now();
                 let answer = connection.call(&["EVALSHA", &digest, "1", &key, "1"]).await;
-                if answer.starts_with(':') { figures.answered(since) } else { figures.failed(answer) }
+                if answer.starts_with(':') {
+                    figures.answered(since)
+                } else {
+                    figures.failed(answer)
+                }
             }
             figures
         }));
@@ -69,12 +81,26 @@ impl Connection {
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.0.write_all(request.as_bytes()).await.expect("a Redis that listens");
+        self.0
+            .write_all(request.as_bytes())
+            .await
+            .expect("a Redis that listens");
         let mut answer = Vec::new();
         loop {
-            assert_ne!(self.0.read_buf(&mut answer).await.expect("a Redis that answers"), 0, "Redis hung up");
+            assert_ne!(
+                self.0
+                    .read_buf(&mut answer)
+                    .await
+                    .expect("a Redis that answers"),
+                0,
+                "Redis hung up"
+            );
             let text = String::from_utf8_lossy(&answer);
-            let whole = if text.starts_with('$') { text.matches("\r\n").count() >= 2 } else { text.ends_with("\r\n") };
+            let whole = if text.starts_with('$') {
+                text.matches("\r\n").count() >= 2
+            } else {
+                text.ends_with("\r\n")
+            };
             if whole {
                 return text.trim_end().to_owned();
             }
