@@ -23,7 +23,6 @@ from stack.envoy_node import unissued_vault_key
 
 MAX_BODY = 65_536
 CAP = "10.99"
-NINETY_DAYS_S = 90 * 24 * 3600
 ASKED = 'keybrake_commands_total{command="reserve",result="refused"}'
 COUNTED = 'keybrake_refusals_total{reason="vault_key_invalid"}'
 CHARGE = b"amount=299&currency=usd&source=tok_visa"
