@@ -71,7 +71,7 @@ class Child:
         if self.alive():
             raise StackError(f"{self.name} is running already, pid {self.pid}")
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with open(self.log_file, "ab") as log, signals_held():
+        with open(self.log_file, "ab", opener=_private) as log, signals_held():
             self._popen = self._spawn(log)
             self.pid = self._popen.pid
             self._began = began_at(self.pid)
@@ -163,6 +163,10 @@ class Child:
                 if isinstance(said, dict) and said.get("ready") is True:
                     return said
         return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def began_at(pid: int) -> Optional[str]:

@@ -17,9 +17,11 @@ from stack.child import Child
 from stack.envoy_config import Changes, Surroundings, plugin_configuration, render
 from stack.polling import eventually
 from stack.ports import LOOPBACK
-from stack.run_folder import RunFolder
+from stack.run_folder import RunFolder, write_private
 
 START_DEADLINE_S = 30.0
+# A gate that works is proven at the first try unless clients are at work already.
+PROOF_DEADLINE_S = 5.0
 END_PATIENCE_S = 5.0
 # After the call to drain, Envoy takes connections for this long (`--drain-time-s`).
 DRAIN_S = 1
@@ -83,7 +85,7 @@ class EnvoyNode:
         """Starts and waits until the gate is proven. Raises `StackError`."""
         self.changes = changes or self.changes
         self.ports.check_free(("envoy", "stripe", "envoy_admin"))
-        self.config_file.write_text(render(self.around, self.changes))
+        write_private(self.config_file, render(self.around, self.changes))
         self.child.start()
         self.child.until(self._says_live, START_DEADLINE_S, "GET /ready on its admin port")
         if "wasm" not in self.changes.without:
@@ -110,14 +112,19 @@ class EnvoyNode:
             self._prove_gate_for("POST", url, {"amount": 100, "currency": "usd"})
 
     def _prove_gate_for(self, method: str, url: str, form: Optional[Mapping[str, object]]) -> None:
-        before = self.bytes_to_vendor()
         what = "the gate's answer to a key that nobody issued"
-        refused = self.child.until(lambda: self._canary(method, url, form), START_DEADLINE_S, what)
         asked = f"{method} {url} with a vault key that nobody issued"
-        if refused != "vault_key_invalid":
-            raise self.child.failure(f"has a gate that does not work: {asked} gave {refused!r}")
-        if self.bytes_to_vendor() != before:
-            raise self.child.failure(f"has a gate that does not work: {asked} went to the vendor")
+        ends = time.monotonic() + PROOF_DEADLINE_S
+        while True:
+            before = self._calls_to_vendor()
+            refused = self.child.until(lambda: self._canary(method, url, form), START_DEADLINE_S, what)
+            if refused != "vault_key_invalid":
+                raise self.child.failure(f"has a gate that does not work: {asked} gave {refused!r}")
+            if self._calls_to_vendor() == before:
+                return
+            # Clients that waited for this Envoy may have come in between; a gate that leaks does so each time.
+            if time.monotonic() >= ends:
+                raise self.child.failure(f"has a gate that does not work: {asked} went to the vendor")
 
     def _canary(self, method: str, url: str, form: Optional[Mapping[str, object]]) -> Optional[str]:
         """The reason that the refusal gives; None while the ledger cannot be reached yet."""
@@ -129,6 +136,11 @@ class EnvoyNode:
         if answer.status == 503:
             return None
         return answer.headers.get("keybrake-reason", f"status {answer.status}")
+
+    def _calls_to_vendor(self) -> dict[str, int]:
+        """Connections, requests and bytes to the vendor. The first two are counted before the client has its answer,
+        the bytes only when a connection stands."""
+        return self.stats(r"^cluster\.stripe\.upstream_(cx_total|cx_tx_bytes_total|rq_total|rq_pending_total)$")
 
     def _says_live(self) -> bool:
         try:

@@ -109,7 +109,9 @@ def test_a_pid_that_belongs_to_somebody_else_now_is_left_alone(launchers: Launch
 def test_files_of_the_run_folder_are_for_their_owner_alone(keybrake: Keybrake) -> None:
     folder = keybrake.stack.folder.path
     assert folder.stat().st_mode & 0o777 == 0o700
-    private = [path for name in ("keys/*", "sds/*", "env", "keybrake.db*", "logs/*") for path in folder.glob(name)]
+    private = [
+        path for name in ("*.yaml", "keys/*", "sds/*", "env", "keybrake.db*", "logs/*") for path in folder.glob(name)
+    ]
     assert len(private) >= 12
     for path in private:
         assert path.stat().st_mode & 0o077 == 0, path
