@@ -65,6 +65,7 @@ $(VENV)/.installed: $(E2E)/requirements.txt | python
 	@mkdir -p .tools
 	@$(PYTHON) -m venv $(VENV) || { echo "keybrake: python3-venv is missing: the tests need it" >&2; exit 1; }
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(E2E)/requirements.txt
+	@$(VENV)/bin/pip check --disable-pip-version-check
 	@touch $@
 
 $(E2E)/node/node_modules/.installed: $(E2E)/node/package-lock.json
