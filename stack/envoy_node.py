@@ -140,7 +140,9 @@ class EnvoyNode:
     def _calls_to_vendor(self) -> dict[str, int]:
         """Connections, requests and bytes to the vendor. The first two are counted before the client has its answer,
         the bytes only when a connection stands."""
-        return self.stats(r"^cluster\.stripe\.upstream_(cx_total|cx_tx_bytes_total|rq_total|rq_pending_total)$")
+        counted = self.stats(r"^cluster\.stripe\.upstream_(cx_total|cx_tx_bytes_total|rq_total)$")
+        assert len(counted) == 3, counted
+        return counted
 
     def _says_live(self) -> bool:
         try:
