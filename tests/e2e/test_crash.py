@@ -38,8 +38,9 @@ ENDPOINTS = ["POST /v1/charges", "GET /v1/charges"]
 
 @pytest.fixture(scope="module")
 def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybrake]:
-    """One stack for the tests of this file that put its ledger back in order."""
-    kb = Keybrake.start(stacks_folder / "crash", artifacts, envoy=envoy)
+    """One stack for the tests of this file that put its ledger back in order. With one worker, a grant that is known is
+    known to whoever serves the next request."""
+    kb = Keybrake.start(stacks_folder / "crash", artifacts, envoy=envoy, workers=1)
     yield kb
     kb.stop()
 

@@ -44,8 +44,9 @@ CENTS = 299
 
 @pytest.fixture(scope="module")
 def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybrake]:
-    """One stack for the tests of this file that put its ledger back in order."""
-    kb = Keybrake.start(stacks_folder / "crash-client", artifacts, envoy=envoy)
+    """One stack for the tests of this file that put its ledger back in order. With one worker, a grant that is known is
+    known to whoever serves the next request."""
+    kb = Keybrake.start(stacks_folder / "crash-client", artifacts, envoy=envoy, workers=1)
     yield kb
     kb.stop()
 

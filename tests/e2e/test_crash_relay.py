@@ -211,6 +211,7 @@ def test_a_reserve_that_comes_after_its_release_is_cancelled(kb: Keybrake, relay
         assert b'"cancelled"' in late.unheard, bytes(late.unheard)
         expect_parts(kb, key, free="4.99", settled="0.01")
         assert [entry for entry in kb.audit(idempotency_key=name) if entry["verdict"] == "admitted"] == []
+        late.close()
     expect_served(kb, key)
     assert kb.charge(key, CENTS, idempotency_key=name).status_code == 200
     expect_at_vendor(kb, name, requests=1, executions=1)

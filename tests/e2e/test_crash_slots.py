@@ -14,8 +14,19 @@ from pathlib import Path
 from typing import Callable
 
 import httpx
-from crash import executed_cents, expect_whole_chain, issue, no_open_requests
-from harness import CLIENT_TIMEOUT_S, Keybrake, VaultKey, fresh_key
+from crash import (
+    PATIENCE_S,
+    executed_cents,
+    expect_at_vendor,
+    expect_parts,
+    expect_unavailable,
+    expect_whole_chain,
+    issue,
+    no_open_requests,
+    timed,
+)
+from harness import CLIENT_TIMEOUT_S, Keybrake, VaultKey, eventually, fresh_key
+from vendor_side import nothing_reaches_the_vendor
 
 ROUNDS = 2
 CLIENTS = 8
@@ -160,3 +171,22 @@ def test_2000_mixed_requests_leave_no_slot_no_hold_and_no_memory_behind(fresh: C
     assert open_entries == []
     assert max(counted["executions"] for counted in kb.counts()["by_key"].values()) == 1
     expect_whole_chain(kb)
+
+
+def test_a_request_without_a_slot_is_turned_away_at_once(fresh: Callable[..., Keybrake]) -> None:
+    kb, slots = fresh(plugin={"max_open_requests": 3}, workers=1), 3
+    key, flight, late = issue(kb, "20.00"), fresh_key("slots"), fresh_key("late")
+    kb.fault({"kind": "delay", "delay_ms": 1_500}, times=slots, idempotency_key=f"{flight}-*")
+    with ThreadPoolExecutor(slots) as clients:
+        begun = [clients.submit(kb.charge, key, 299, idempotency_key=f"{flight}-{number}") for number in range(slots)]
+        eventually(lambda: len(kb.vendor_requests()) == slots, PATIENCE_S, "all slots at the vendor")
+        with nothing_reaches_the_vendor(kb):
+            answer, seconds = timed(kb.charge, key, 299, idempotency_key=late)
+            expect_unavailable(answer)
+            assert seconds < 1, "it waited for a slot"
+            assert kb.audit(idempotency_key=late) == []
+        assert {each.result().status_code for each in begun} == {200}
+    no_open_requests(kb)
+    assert kb.charge(key, 299, idempotency_key=late).status_code == 200
+    expect_at_vendor(kb, late, requests=1, executions=1)
+    expect_parts(kb, key, free="8.04", settled="11.96")
