@@ -47,7 +47,7 @@ pub use answers::{
     Broken, ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness,
     Unavailable, UnknownFigures, VerifyReport,
 };
-pub use received::Received;
+pub use received::{Prepared, Received};
 
 /// How a ledger is opened.
 #[derive(Debug, Clone)]

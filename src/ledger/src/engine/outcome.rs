@@ -20,6 +20,7 @@ impl<S: Store> Writer<S> {
         &mut self,
         command: &Outcome,
         digest: &Digest,
+        answer_sha256: Option<Digest>,
     ) -> Result<CommandResult, StoreError> {
         if let Some(answer) = self.repeated(command.id, digest)? {
             return Ok(answer);
@@ -29,7 +30,7 @@ impl<S: Store> Writer<S> {
             Some(row) if matches!(row.kind, Kind::Read | Kind::Write) => {
                 let ending = ending_of(command, row.kind);
                 let concluded = self.conclude(&row, &ending)?;
-                self.ended(&row, command, &concluded)?;
+                self.ended(&row, command, answer_sha256, &concluded)?;
                 self.alarms_of(&row, &concluded.alarms, Some(command.id))?;
             }
             _ => {
@@ -56,16 +57,14 @@ impl<S: Store> Writer<S> {
         &mut self,
         row: &HoldRow,
         command: &Outcome,
+        answer_sha256: Option<Digest>,
         concluded: &Concluded,
     ) -> Result<(), StoreError> {
         let executed = executed_of(&command.outcome);
         let amount = executed.and_then(|executed| executed.amount);
         let event = Ended {
             amount: amount.map(|minor| minor.amount),
-            answer_sha256: command
-                .answer
-                .as_ref()
-                .map(|answer| Digest::of(answer.body.as_bytes())),
+            answer_sha256,
             at: self.now,
             attempt: command.attempt,
             balances: &concluded.balances,

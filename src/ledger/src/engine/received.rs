@@ -4,9 +4,13 @@
 
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::wire::{Command, Outcome, RefusalCount, Refused, RequestFacts, Reserve};
+use keybrake_contract::wire::{
+    Command, Forward, Outcome, RefusalCount, Refused, RequestFacts, Reserve,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::store::RecordKey;
 
 /// Most bytes of an idempotency key.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
@@ -21,12 +25,7 @@ const MAX_FORWARD_TIMEOUT_MS: u32 = 3_600_000;
 #[derive(Debug, Clone)]
 pub enum Received {
     /// It could be read.
-    Command {
-        /// What is to be done.
-        command: Command,
-        /// SHA-256 of the command's raw bytes: the same id with another digest is a conflict.
-        digest: Digest,
-    },
+    Command(Box<Prepared>),
     /// It could not be read. Nothing is done; the answer is `invalid_command`.
     Unreadable {
         /// Its id, if at least that could be read.
@@ -36,16 +35,59 @@ pub enum Received {
     },
 }
 
+/// A command with everything that can be computed from it alone.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What is to be done.
+    pub(super) command: Command,
+    /// SHA-256 of the command's raw bytes: the same id with another digest is a conflict.
+    pub(super) digest: Digest,
+    /// Of a reserve with an idempotency key.
+    pub(super) record_key: Option<RecordKey>,
+    /// SHA-256 of the body of an outcome's answer.
+    pub(super) answer_sha256: Option<Digest>,
+}
+
+impl Prepared {
+    fn new(command: Command, raw: &str) -> Self {
+        let (record_key, answer_sha256) = match &command {
+            Command::Reserve(reserve) => (record_key(reserve), None),
+            Command::Outcome(outcome) => {
+                let body = outcome.answer.as_ref().map(|answer| answer.body.as_bytes());
+                (None, body.map(Digest::of))
+            }
+            Command::Release(_) | Command::Refused(_) | Command::RefusalCount(_) => (None, None),
+        };
+        Self {
+            digest: Digest::of(raw.as_bytes()),
+            command,
+            record_key,
+            answer_sha256,
+        }
+    }
+}
+
+/// Only what is executed detached has a record.
+fn record_key(reserve: &Reserve) -> Option<RecordKey> {
+    let facts = &reserve.request;
+    match (&reserve.idempotency, reserve.forward) {
+        (Some(idempotency), Forward::Detached) => Some(RecordKey::new(
+            &facts.vendor,
+            &facts.credential,
+            facts.vendor_account.as_deref(),
+            &idempotency.key,
+        )),
+        _ => None,
+    }
+}
+
 impl Received {
     /// Reads one command from its raw JSON.
     #[must_use]
     pub fn read(raw: &RawValue) -> Self {
         match serde_json::from_str::<Command>(raw.get()) {
             Ok(command) => match check(&command) {
-                Ok(()) => Self::Command {
-                    digest: Digest::of(raw.get().as_bytes()),
-                    command,
-                },
+                Ok(()) => Self::Command(Box::new(Prepared::new(command, raw.get()))),
                 Err(message) => Self::Unreadable {
                     id: Some(command.id()),
                     message: message.to_owned(),

@@ -9,7 +9,7 @@ use keybrake_contract::lifecycle::{
 };
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{
-    Admitted, CommandResult, CountedReason, Forward, Idempotency, Replay, Reserve,
+    Admitted, CommandResult, CountedReason, Idempotency, Replay, Reserve,
 };
 
 use super::decided::{Asking, Price};
@@ -25,6 +25,7 @@ impl<S: Store> Writer<S> {
         &mut self,
         command: &Reserve,
         digest: &Digest,
+        record_key: Option<&RecordKey>,
     ) -> Result<CommandResult, StoreError> {
         if let Some(row) = self.known_request(command.id)? {
             return self.repeated_request(&row, command.id, digest);
@@ -62,8 +63,10 @@ impl<S: Store> Writer<S> {
             let refusal = Refusal::plain(RefusalCode::VendorNotAllowed);
             return self.refuse(&asking, refusal, Price::default(), None);
         }
-        match (&command.idempotency, command.forward) {
-            (Some(idempotency), Forward::Detached) => self.with_record(&asking, idempotency),
+        match (&command.idempotency, record_key) {
+            (Some(idempotency), Some(record_key)) => {
+                self.with_record(&asking, idempotency, record_key)
+            }
             _ => self.admit(&asking, None, None),
         }
     }
@@ -83,25 +86,19 @@ impl<S: Store> Writer<S> {
         &mut self,
         asking: &Asking<'_>,
         idempotency: &Idempotency,
+        record_key: &RecordKey,
     ) -> Result<CommandResult, StoreError> {
-        let facts = &asking.command.request;
-        let record_key = RecordKey::new(
-            &facts.vendor,
-            &facts.credential,
-            facts.vendor_account.as_deref(),
-            &idempotency.key,
-        );
-        let known = match self.store.record(&record_key)? {
+        let known = match self.store.record(record_key)? {
             Some(number) => self.store.hold(number)?,
             None => None,
         };
         let Some(row) = known else {
-            return self.admit(asking, Some(&record_key), None);
+            return self.admit(asking, Some(record_key), None);
         };
         let likeness = self.likeness(asking.key, idempotency, &row)?;
-        let window = self.vendor_window(&facts.vendor, row.at);
+        let window = self.vendor_window(&asking.command.request.vendor, row.at);
         match on_reserve(Some(row.state.record), likeness, window) {
-            OnReserve::NewHold => self.admit(asking, Some(&record_key), Some(&row)),
+            OnReserve::NewHold => self.admit(asking, Some(record_key), Some(&row)),
             OnReserve::NextAttempt => self.next_attempt(asking, &row),
             OnReserve::Replay => self.replay(asking, &row),
             OnReserve::InFlight => {

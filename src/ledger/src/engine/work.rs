@@ -110,8 +110,12 @@ pub(super) fn run<S: Store>(
     clock: &Clock,
     shared: &Shared,
 ) {
-    let mut next_tick = Instant::now();
     let mut is_closing = false;
+    // What became overdue while the ledger was down is swept before anything is answered.
+    let mut next_tick = match chores(&mut writer, clock) {
+        Ok(tick) => after(tick),
+        Err(error) => return fail(writer, jobs, shared, &error),
+    };
     while !is_closing {
         let mut gathered = Vec::new();
         let wait = next_tick.saturating_duration_since(Instant::now());
@@ -128,8 +132,7 @@ pub(super) fn run<S: Store>(
             .store(writer.last_event_at(), Ordering::Release);
         if next_tick <= Instant::now() {
             match chores(&mut writer, clock) {
-                Ok(Tick::More) => next_tick = Instant::now(),
-                Ok(Tick::Done) => next_tick = Instant::now().checked_add(TICK).unwrap_or(next_tick),
+                Ok(tick) => next_tick = after(tick),
                 Err(error) => return fail(writer, jobs, shared, &error),
             }
         }
@@ -141,6 +144,15 @@ pub(super) fn run<S: Store>(
     };
     if let Err(error) = last_words(&mut writer) {
         fail(writer, jobs, shared, &error);
+    }
+}
+
+/// When the next chores are due.
+fn after(tick: Tick) -> Instant {
+    let now = Instant::now();
+    match tick {
+        Tick::More => now,
+        Tick::Done => now.checked_add(TICK).unwrap_or(now),
     }
 }
 
@@ -165,8 +177,7 @@ fn turn<S: Store>(
         return Ok(());
     }
     let clock_ms = clock.now_ms();
-    if writer.last_event_at().saturating_sub(clock_ms) > CLOCK_TOLERANCE_MS {
-        tracing::error!("the clock is behind the last audit event: commands are turned away");
+    if is_behind(writer, clock_ms) {
         for job in gathered {
             match job {
                 Job::Figures(reply) => drop(reply.send(writer.figures())),
@@ -252,13 +263,24 @@ fn one<S: Store>(
 
 fn chores<S: Store>(writer: &mut Writer<S>, clock: &Clock) -> Result<Tick, StoreError> {
     let clock_ms = clock.now_ms();
-    if writer.last_event_at().saturating_sub(clock_ms) > CLOCK_TOLERANCE_MS {
+    if is_behind(writer, clock_ms) {
         return Ok(Tick::Done);
     }
     writer.begin(clock_ms)?;
     let tick = writer.tick()?;
     writer.commit(0)?;
     Ok(tick)
+}
+
+/// Whether the clock is too far behind the last event to judge anything by it. Alarmed once each time it happens.
+fn is_behind<S: Store>(writer: &mut Writer<S>, clock_ms: i64) -> bool {
+    let is_behind = writer.last_event_at().saturating_sub(clock_ms) > CLOCK_TOLERANCE_MS;
+    if is_behind && !writer.is_clock_behind {
+        tracing::error!("the clock is behind the last audit event: commands are turned away");
+        writer.alarmed("clock_behind");
+    }
+    writer.is_clock_behind = is_behind;
+    is_behind
 }
 
 fn fail<S: Store>(

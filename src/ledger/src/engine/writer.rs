@@ -13,7 +13,7 @@ use super::alarms::AlarmKind;
 use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
 use super::remembered::Remembered;
-use super::{Figures, Histogram, LedgerOptions, Received, summary};
+use super::{Figures, Histogram, LedgerOptions, Prepared, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
     AttemptState, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Seen, Store, StoreError,
@@ -46,6 +46,8 @@ pub(super) struct Writer<S> {
     pub(super) counts: BTreeMap<(CountedReason, String), u64>,
     pub(super) open_attempts: u64,
     pub(super) key_count: u64,
+    /// Whether the clock was too far behind the last event when it was last looked at.
+    pub(super) is_clock_behind: bool,
     head: ChainHead,
     is_head_moved: bool,
     remembered: u32,
@@ -74,6 +76,7 @@ impl<S: Store> Writer<S> {
             counts: BTreeMap::new(),
             open_attempts,
             key_count,
+            is_clock_behind: false,
             head,
             is_head_moved: false,
             remembered: 0,
@@ -127,8 +130,8 @@ impl<S: Store> Writer<S> {
 
     /// Executes one command inside the transaction.
     pub(super) fn execute(&mut self, received: &Received) -> Result<CommandAnswer, StoreError> {
-        let (command, digest) = match received {
-            Received::Command { command, digest } => (command, digest),
+        let prepared = match received {
+            Received::Command(prepared) => prepared,
             Received::Unreadable { id, message } => {
                 self.tallied("unreadable", "invalid_command");
                 return Ok(CommandAnswer {
@@ -137,9 +140,20 @@ impl<S: Store> Writer<S> {
                 });
             }
         };
+        let Prepared {
+            command,
+            digest,
+            record_key,
+            answer_sha256,
+        } = &**prepared;
         let (kind, result) = match command {
-            Command::Reserve(command) => ("reserve", self.reserve(command, digest)?),
-            Command::Outcome(command) => ("outcome", self.outcome(command, digest)?),
+            Command::Reserve(command) => (
+                "reserve",
+                self.reserve(command, digest, record_key.as_ref())?,
+            ),
+            Command::Outcome(command) => {
+                ("outcome", self.outcome(command, digest, *answer_sha256)?)
+            }
             Command::Release(command) => ("release", self.release(command, digest)?),
             Command::Refused(command) => ("refused", self.refused_by_filter(command, digest)?),
             Command::RefusalCount(command) => {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keybrake_contract::digest::Digest;
 use keybrake_contract::wire::*;
 use rusqlite::Connection;
 
@@ -89,6 +90,31 @@ async fn verify_names_the_first_event_that_was_edited_dropped_swapped_or_cut_off
         }
         assert!(report.events < 12, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn an_edited_event_with_a_hash_to_match_is_shown_by_the_next_one() {
+    let (folder, _) = history().await;
+    let database = folder.path().join("k.db");
+    let connection = Connection::open(&database).unwrap();
+    let (chain, before): (String, [u8; 32]) = connection
+        .query_row(
+            "SELECT c.id, e.hash FROM chain c, events e WHERE e.seq = 3",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    let forged = b"{}".as_slice();
+    let hash = Digest::of_parts([chain.as_bytes(), &4_u64.to_be_bytes(), &before, forged]);
+    connection
+        .execute(
+            "UPDATE events SET body = ?1, hash = ?2 WHERE seq = 4",
+            rusqlite::params![forged, hash.as_bytes()],
+        )
+        .unwrap();
+    drop(connection);
+    let report = verify(&database).unwrap();
+    assert_eq!(report.broken, Some(Broken::Altered { seq: 5 }));
 }
 
 #[tokio::test]

@@ -242,6 +242,28 @@ async fn not_executed_gives_back_only_what_no_other_attempt_may_have_spent() {
 }
 
 #[tokio::test]
+async fn a_weaker_word_about_an_attempt_does_not_undo_a_firmer_one() {
+    let bench = Bench::new();
+    let key = bench.key(daily(2_000)).await;
+    let first = bench.admitted(charge(&key, 999, "k-1")).await;
+    bench
+        .outcome(outcome_of(&first, AttemptOutcome::Indeterminate))
+        .await;
+    let second = bench.admitted(charge(&key, 999, "k-1")).await;
+    for word in [AttemptOutcome::NotExecuted, AttemptOutcome::Indeterminate] {
+        bench.outcome(outcome_of(&first, word)).await;
+    }
+    bench
+        .outcome(outcome_of(&second, AttemptOutcome::NotExecuted))
+        .await;
+    assert_eq!(
+        bench.parts(&key).await,
+        [2_000, 0, 0, 0],
+        "neither was executed"
+    );
+}
+
+#[tokio::test]
 async fn a_late_execution_takes_its_record_back_from_a_newer_hold() {
     for newer_ends_first in [true, false] {
         let bench = Bench::new();
@@ -500,7 +522,24 @@ async fn a_retired_answer_is_replayed_as_a_summary() {
         ..charged(&bare, "ch_2", 999)
     };
     bench.outcome(without_answer).await;
-    bench.hand.advance_ms(HOUR + 1);
+    bench.hand.advance_ms(HOUR);
+    // A count is written in the same breath in which answers are retired: when it is there, they were looked at.
+    let nobody = Reserve {
+        key_digest: Digest::of(b"nobody's"),
+        ..charge(&key, 1, "k-3")
+    };
+    let events = bench.ledger.figures().await.events;
+    bench.reserve(nobody).await;
+    bench
+        .eventually("a count", || async {
+            bench.ledger.figures().await.events > events
+        })
+        .await;
+    let CommandResult::Replay(replay) = bench.reserve(charge(&key, 999, "k-1")).await else {
+        panic!("no replay")
+    };
+    assert!(!replay.summary, "not older than allowed");
+    bench.hand.advance_ms(1);
     bench
         .eventually("retired", || async {
             match bench.reserve(charge(&key, 999, "k-1")).await {

@@ -41,6 +41,25 @@ coded!(
     AttemptState::NotForwarded = 4, AttemptState::Indeterminate = 5, AttemptState::Overdue = 6,
 );
 
+/// Whether a conditional write found its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// It did, and changed it.
+    Row,
+    /// It did not. Nothing was changed.
+    Nothing,
+}
+
+impl Wrote {
+    /// From the number of changed rows.
+    pub const fn rows(changed: usize) -> Self {
+        match changed {
+            0 => Self::Nothing,
+            _ => Self::Row,
+        }
+    }
+}
+
 /// Wraps a value for SQL.
 pub struct Sql<T>(pub T);
 

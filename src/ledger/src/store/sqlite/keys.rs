@@ -5,10 +5,10 @@ use keybrake_contract::money::Micros;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::codes::digest as digest_at;
+use super::codes::{Wrote, digest as digest_at};
 use crate::clock::timestamp;
 use crate::model::Key;
-use crate::store::{Admission, FullKey, KeyNumber, Link, RequestNumber, StoreError};
+use crate::store::{Admission, FullKey, KeyNumber, RequestNumber, StoreError};
 
 /// The columns of [`full_key`].
 pub const COLUMNS: &str = "number, key_id, digest, label, workspace, key_grant, caps, worst_case, created_at, expires_at, revoked_at, metadata";
@@ -125,12 +125,13 @@ pub fn change(connection: &Connection, number: KeyNumber, key: &Key) -> Result<(
     Ok(())
 }
 
-pub fn link(
+/// Makes this the key's latest request and counts it, if there is room.
+pub fn count(
     connection: &Connection,
     key: KeyNumber,
     request: RequestNumber,
     admission: Admission,
-) -> Result<Link, StoreError> {
+) -> Result<Wrote, StoreError> {
     let (count, most) = match admission {
         Admission::Refused => (0, i64::MAX),
         Admission::Admitted { most } => (
@@ -140,16 +141,21 @@ pub fn link(
     };
     let changed = connection
         .prepare_cached(
-            "UPDATE OR FAIL subjects SET previous = last, last = ?2, admitted = admitted + ?3 WHERE number = ?1 AND admitted < ?4",
+            "UPDATE OR FAIL subjects SET previous = last, last = ?2, admitted = admitted + ?3
+             WHERE number = ?1 AND admitted < ?4",
         )?
         .execute(params![key, request, count, most])?;
-    if changed == 0 {
-        return Ok(Link::Full);
-    }
-    let previous = connection
+    Ok(Wrote::rows(changed))
+}
+
+/// The key's request before the latest one.
+pub fn previous(
+    connection: &Connection,
+    key: KeyNumber,
+) -> Result<Option<RequestNumber>, StoreError> {
+    Ok(connection
         .prepare_cached("SELECT previous FROM subjects WHERE number = ?1")?
-        .query_row([key], |row| row.get(0))?;
-    Ok(Link::Linked(previous))
+        .query_row([key], |row| row.get(0))?)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::lifecycle::State;
 
+use crate::book::{Movement, Parts};
 use crate::store::{
     AttemptState, HoldRow, KeyNumber, Kind, NewRequest, PlaceNumber, RequestNumber, Seen,
 };
@@ -18,6 +19,10 @@ pub struct Memory {
     places: HashMap<String, PlaceNumber>,
     /// Balances that do not exist.
     absent: HashSet<(KeyNumber, i64)>,
+    /// Balances as they are. What may be taken is decided by the table all the same.
+    parts: HashMap<(KeyNumber, i64), Parts>,
+    /// The latest request of each key.
+    last: HashMap<KeyNumber, RequestNumber>,
     /// Requests that were put on record and not changed since.
     fresh: HashMap<CommandId, HoldRow>,
     fresh_ids: HashMap<RequestNumber, CommandId>,
@@ -48,8 +53,31 @@ impl Memory {
         self.absent.insert((key, window));
     }
 
-    pub fn drop_absent(&mut self, key: KeyNumber, window: i64) {
+    /// A balance as it is after this movement, if it was known before; it is known from then on.
+    pub fn moved(&mut self, key: KeyNumber, window: i64, movement: Movement) -> Option<Parts> {
+        let parts = self.parts.remove(&(key, window))?.after(movement)?;
+        self.parts.insert((key, window), parts);
+        Some(parts)
+    }
+
+    pub fn keep_parts(&mut self, key: KeyNumber, window: i64, parts: Parts) {
+        if self.parts.len() >= MOST {
+            self.parts.clear();
+        }
+        self.parts.insert((key, window), parts);
         self.absent.remove(&(key, window));
+    }
+
+    pub fn drop_parts(&mut self, key: KeyNumber, window: i64) {
+        self.parts.remove(&(key, window));
+    }
+
+    /// Makes this the latest request of the key; answers the one before it, if that is known.
+    pub fn link(&mut self, key: KeyNumber, request: RequestNumber) -> Option<RequestNumber> {
+        if self.last.len() >= MOST {
+            self.last.clear();
+        }
+        self.last.insert(key, request)
     }
 
     pub fn fresh(&self, id: CommandId) -> Option<HoldRow> {

@@ -30,8 +30,9 @@ pub use write::SqliteStore;
 
 /// Only the owner reads and writes: answers hold personal data.
 const OWNER_ONLY: u32 = 0o600;
-/// KiB of page cache of the writer.
-const WRITER_CACHE_KIB: i64 = 131_072;
+/// KiB of page cache of the writer. Not more: SQLite walks over the whole cache after a commit in which pages changed places,
+/// and what is not here is in the system's own cache.
+const WRITER_CACHE_KIB: i64 = 16_384;
 /// KiB of page cache of each reader.
 const READER_CACHE_KIB: i64 = 8_192;
 /// A database up to this size is checked page by page when it is opened.

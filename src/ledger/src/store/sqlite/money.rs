@@ -4,9 +4,9 @@ use keybrake_contract::lifecycle::HoldState;
 use keybrake_contract::money::Micros;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::codes::{Sql, micros};
+use super::codes::{Sql, Wrote, micros};
 use crate::book::{Movement, Parts};
-use crate::store::{KeyNumber, StoreError, Taken};
+use crate::store::{KeyNumber, StoreError};
 
 fn parts(row: &Row<'_>) -> rusqlite::Result<Parts> {
     Ok(Parts {
@@ -29,32 +29,29 @@ pub fn balance(
         .optional()
 }
 
+/// Takes it if enough is free. (`RETURNING` would build a temporary table each time.)
 pub fn take(
     connection: &Connection,
     subject: KeyNumber,
     window: i64,
     amount: Micros,
-) -> Result<Taken, StoreError> {
-    // `RETURNING` would build a temporary table each time; the balance is read after the conditional write instead.
+) -> Result<Wrote, StoreError> {
     let changed = connection
         .prepare_cached(
-            "UPDATE OR FAIL balances SET free = free - ?3, held = held + ?3 WHERE subject = ?1 AND window = ?2 AND free >= ?3",
+            "UPDATE OR FAIL balances SET free = free - ?3, held = held + ?3
+             WHERE subject = ?1 AND window = ?2 AND free >= ?3",
         )?
         .execute(params![subject, window, amount.get()])?;
-    let after = balance(connection, subject, window)?;
-    Ok(match (after, changed) {
-        (None, _) => Taken::NoBalance,
-        (Some(after), 0) => Taken::TooLittle(after),
-        (Some(after), _) => Taken::Taken(after),
-    })
+    Ok(Wrote::rows(changed))
 }
 
+/// Moves money, if there is such a balance.
 pub fn move_parts(
     connection: &Connection,
     subject: KeyNumber,
     window: i64,
     movement: Movement,
-) -> Result<Option<Parts>, StoreError> {
+) -> Result<Wrote, StoreError> {
     let changed = connection
         .prepare_cached(
             "UPDATE OR FAIL balances SET free = free + ?3, held = held + ?4, settled = settled + ?5, unknown = unknown + ?6
@@ -68,10 +65,7 @@ pub fn move_parts(
             movement.settled.get(),
             movement.unknown.get()
         ])?;
-    Ok(match changed {
-        0 => None,
-        _ => balance(connection, subject, window)?,
-    })
+    Ok(Wrote::rows(changed))
 }
 
 pub fn put(

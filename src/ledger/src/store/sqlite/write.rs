@@ -7,7 +7,7 @@ use keybrake_contract::wire::StoredAnswer;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::checkpoint::Checkpointer;
-use super::codes::{command_id, digest};
+use super::codes::{Wrote, command_id, digest};
 use super::memory::{Memory, range};
 use super::{Lock, holds, keys, money};
 use crate::book::{Movement, Parts};
@@ -75,6 +75,23 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// A balance after a movement that was just written.
+    fn after(
+        &mut self,
+        key: KeyNumber,
+        window: i64,
+        movement: Movement,
+    ) -> Result<Option<Parts>, StoreError> {
+        if let Some(parts) = self.memory.moved(key, window, movement) {
+            return Ok(Some(parts));
+        }
+        let parts = money::balance(&self.connection, key, window)?;
+        if let Some(parts) = parts {
+            self.memory.keep_parts(key, window, parts);
+        }
+        Ok(parts)
+    }
+
     /// The head must be the last event: else the chain was cut off, or something was written past the ledger.
     fn check_head(&self) -> Result<(), StoreError> {
         let head = chain_head(&self.connection)?;
@@ -293,7 +310,14 @@ impl Store for SqliteStore {
         request: RequestNumber,
         admission: Admission,
     ) -> Result<Link, StoreError> {
-        keys::link(&self.connection, key, request, admission)
+        if keys::count(&self.connection, key, request, admission)? == Wrote::Nothing {
+            return Ok(Link::Full);
+        }
+        let previous = match self.memory.link(key, request) {
+            Some(previous) => Some(previous),
+            None => keys::previous(&self.connection, key)?,
+        };
+        Ok(Link::Linked(previous))
     }
 
     fn hold_by_id(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError> {
@@ -458,7 +482,18 @@ impl Store for SqliteStore {
     }
 
     fn take(&mut self, key: KeyNumber, window: i64, amount: Micros) -> Result<Taken, StoreError> {
-        money::take(&self.connection, key, window, amount)
+        if money::take(&self.connection, key, window, amount)? == Wrote::Nothing {
+            let parts = money::balance(&self.connection, key, window)?;
+            return Ok(parts.map_or(Taken::NoBalance, Taken::TooLittle));
+        }
+        let free = Micros::ZERO.checked_sub(amount).unwrap_or_default();
+        let movement = Movement {
+            free,
+            held: amount,
+            ..Movement::default()
+        };
+        let parts = self.after(key, window, movement)?;
+        Ok(parts.map_or(Taken::NoBalance, Taken::Taken))
     }
 
     fn move_parts(
@@ -470,11 +505,11 @@ impl Store for SqliteStore {
         if self.memory.is_absent(key, window) {
             return Ok(None);
         }
-        let parts = money::move_parts(&self.connection, key, window, movement)?;
-        if parts.is_none() {
+        if money::move_parts(&self.connection, key, window, movement)? == Wrote::Nothing {
             self.memory.keep_absent(key, window);
+            return Ok(None);
         }
-        Ok(parts)
+        self.after(key, window, movement)
     }
 
     fn balance(&mut self, key: KeyNumber, window: i64) -> Result<Option<Parts>, StoreError> {
@@ -482,11 +517,12 @@ impl Store for SqliteStore {
     }
 
     fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError> {
-        self.memory.drop_absent(key, window);
+        self.memory.keep_parts(key, window, parts);
         money::put(&self.connection, key, window, parts)
     }
 
     fn remove_balance(&mut self, key: KeyNumber, window: i64) -> Result<(), StoreError> {
+        self.memory.drop_parts(key, window);
         self.connection
             .prepare_cached("DELETE FROM balances WHERE subject = ?1 AND window = ?2")?
             .execute(params![key, window])?;
