@@ -1,16 +1,16 @@
 //! What a vendor's answer says about the attempt, by the pack's table.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod members;
 
 use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{AttemptOutcome, Executed, ExecutedMoney, StoredAnswer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::pack::{AnswerRules, Endpoint, MoneyState, Pack, RuledOutcome};
 use crate::refusal::{Answer, REASON, Shape};
+use crate::text::Text;
+use members::{Members, text_of};
 
 /// A vendor's answer as Envoy gives it.
 #[derive(Clone, Copy)]
@@ -50,13 +50,11 @@ const MAX_STORED_BYTES: usize = 1024 * 1024;
 /// Members of a summary (DESIGN.md §5).
 const SUMMARY: [&str; 5] = ["id", "object", "amount", "currency", "status"];
 
-type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
 /// Judges an answer. (No answer at all is [`AttemptOutcome::Indeterminate`], unless nothing was sent.)
 #[must_use]
 pub fn judge(pack: &Pack, endpoint: &Endpoint, answer: &VendorAnswer<'_>) -> Judgement {
     let text = readable(answer);
-    let members = text.and_then(object);
+    let members = text.and_then(Members::parse);
     let error = members.as_ref().and_then(|members| error_of(pack, members));
     let mut judgement = Judgement {
         outcome: AttemptOutcome::Indeterminate,
@@ -131,14 +129,14 @@ fn executed(
 ) -> Client {
     let rules = endpoint.answer.as_deref();
     let id_at = rules.map_or("id", |rules| rules.id.as_str());
-    judgement.vendor_object_id = members.get(id_at).and_then(|raw| object_id(raw));
+    judgement.vendor_object_id = members.get(id_at).and_then(object_id);
     if rules.is_some() && judgement.vendor_object_id.is_none() {
         return Client::Shaped;
     }
     judgement.charge_id = rules
         .and_then(|rules| rules.charge.as_ref())
-        .and_then(|name| members.get(name.as_str()))
-        .and_then(|raw| object_id(raw));
+        .and_then(|name| members.get(name))
+        .and_then(object_id);
     let money = rules.map_or(ExecutedMoney::Moved, |rules| money_state(rules, members));
     judgement.outcome = AttemptOutcome::Executed(Executed {
         money,
@@ -161,17 +159,25 @@ fn executed(
 
 fn money_state(rules: &AnswerRules, members: &Members<'_>) -> ExecutedMoney {
     let found = rules.states.iter().find(|rule| {
-        rule.when.iter().all(|(name, wanted)| {
-            members
-                .get(name.as_str())
-                .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok())
-                .is_some_and(|value| value == *wanted)
-        })
+        rule.when
+            .iter()
+            .all(|(name, wanted)| members.get(name).is_some_and(|raw| says(raw, wanted)))
     });
     match found.map(|rule| rule.money) {
         Some(MoneyState::Settled) => ExecutedMoney::Moved,
         Some(MoneyState::Cancelled) => ExecutedMoney::Cancelled,
         Some(MoneyState::Open) | None => ExecutedMoney::Open,
+    }
+}
+
+/// Whether a value that is not read yet is the wanted one.
+fn says(raw: &str, wanted: &Value) -> bool {
+    match wanted {
+        Value::String(wanted) => text_of(raw).is_some_and(|text| text == wanted.as_str()),
+        Value::Bool(true) => raw == "true",
+        Value::Bool(false) => raw == "false",
+        Value::Null => raw == "null",
+        _ => serde_json::from_str::<Value>(raw).is_ok_and(|value| value == *wanted),
     }
 }
 
@@ -184,9 +190,8 @@ fn amount(rules: &AnswerRules, money: ExecutedMoney, members: &Members<'_>) -> O
     };
     let amount = names
         .iter()
-        .find_map(|name| members.get(name.as_str())?.get().parse().ok())?;
-    let currency: String =
-        serde_json::from_str(members.get(rules.currency.as_deref()?)?.get()).ok()?;
+        .find_map(|name| members.get(name)?.parse().ok())?;
+    let currency = text_of(members.get(rules.currency.as_deref()?)?)?;
     Some(Minor {
         amount,
         currency: Currency::parse(&currency).ok()?,
@@ -194,20 +199,18 @@ fn amount(rules: &AnswerRules, money: ExecutedMoney, members: &Members<'_>) -> O
 }
 
 /// An id, or the id of an object that stands in its place (`expand[]=latest_charge`).
-fn object_id(raw: &RawValue) -> Option<String> {
-    let text = raw.get();
-    let id = if text.starts_with('{') {
-        let members = object(text)?;
-        serde_json::from_str(members.get("id")?.get()).ok()?
+fn object_id(raw: &str) -> Option<String> {
+    let id = if raw.starts_with('{') {
+        text_of(Members::parse(raw)?.get("id")?)?
     } else {
-        serde_json::from_str::<String>(text).ok()?
+        text_of(raw)?
     };
     let fine = !id.is_empty()
         && id.len() <= 255
         && id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    fine.then_some(id)
+    fine.then(|| id.into_owned())
 }
 
 /// What an error says of itself.
@@ -221,7 +224,7 @@ fn error_of(pack: &Pack, members: &Members<'_>) -> Option<VendorError> {
     let shape = &pack.refusal;
     let first = shape.mark.trim_start_matches('/').split('/').next()?;
     let raw = members.get(first)?;
-    let inner: Value = serde_json::from_str(raw.get()).ok()?;
+    let inner: Value = serde_json::from_str(raw).ok()?;
     let whole = Value::Object([(first.to_owned(), inner)].into_iter().collect());
     whole.pointer(&shape.mark).filter(|mark| !mark.is_null())?;
     let text = |at: &str| whole.pointer(at).and_then(Value::as_str).map(str::to_owned);
@@ -254,9 +257,12 @@ fn readable<'a>(answer: &VendorAnswer<'a>) -> Option<&'a str> {
     let mut bytes = 0_usize;
     for (name, value) in answer.headers {
         bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
-        let text = std::str::from_utf8(value).ok()?;
-        std::str::from_utf8(name).ok()?;
-        if name == b"content-encoding" && !text.eq_ignore_ascii_case("identity") {
+        for bytes in [name, value] {
+            if Text::of(bytes) == Text::NotAscii {
+                std::str::from_utf8(bytes).ok()?;
+            }
+        }
+        if name == b"content-encoding" && !value.eq_ignore_ascii_case(b"identity") {
             return None;
         }
     }
@@ -266,17 +272,12 @@ fn readable<'a>(answer: &VendorAnswer<'a>) -> Option<&'a str> {
     std::str::from_utf8(answer.body).ok()
 }
 
-/// The members of one JSON object, unread.
-fn object(text: &str) -> Option<Members<'_>> {
-    serde_json::from_str(text).ok()
-}
-
 fn summary(members: &Members<'_>) -> String {
     let mut kept = serde_json::Map::new();
     for name in SUMMARY {
         if let Some(value) = members
             .get(name)
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .and_then(|raw| serde_json::from_str(raw).ok())
         {
             kept.insert(name.to_owned(), value);
         }
@@ -304,36 +305,44 @@ fn audit_text(text: &str) -> Option<String> {
 
 /// The vendor's answer without what belongs to the connection, to Envoy or to us.
 fn own(answer: &VendorAnswer<'_>) -> Answer {
-    const DROPPED: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "content-length",
-        "trailer",
-        "upgrade",
-        "te",
-        "server",
-    ];
-    let headers = answer
-        .headers
-        .iter()
-        .filter_map(|(name, value)| {
-            let name = std::str::from_utf8(name).ok()?;
-            let value = std::str::from_utf8(value).ok()?;
-            let dropped = name.starts_with(':')
-                || name.starts_with("x-envoy-")
-                || name.starts_with("keybrake-")
-                || DROPPED.contains(&name)
-                || value.chars().any(char::is_control);
-            (!dropped).then(|| (name.to_owned(), value.to_owned()))
-        })
-        .collect();
+    let mut headers = Vec::with_capacity(answer.headers.len());
+    for (name, value) in answer.headers {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            continue;
+        };
+        let control = match Text::of(value.as_bytes()) {
+            Text::Printable => false,
+            Text::Control => true,
+            Text::NotAscii => value.chars().any(char::is_control),
+        };
+        if !control && goes_on(name) {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
     Answer {
         status: answer.status,
         headers,
         body: answer.body.to_vec(),
     }
+}
+
+/// Whether a header belongs to the answer itself, and not to the connection, to Envoy or to us.
+fn goes_on(name: &str) -> bool {
+    !(name.starts_with(':')
+        || name.starts_with("x-envoy-")
+        || name.starts_with("keybrake-")
+        || matches!(
+            name,
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "transfer-encoding"
+                | "content-length"
+                | "trailer"
+                | "upgrade"
+                | "te"
+                | "server"
+        ))
 }
 
 /// An error in the vendor's shape in place of an answer that a client could take for a success.

@@ -207,3 +207,77 @@ fn reads_are_executed_or_not() {
         assert_ne!(outcome, AttemptOutcome::Indeterminate);
     }
 }
+
+#[test]
+fn a_value_says_what_it_means_however_it_is_written() {
+    let wanted = [
+        Value::Null,
+        Value::Bool(true),
+        Value::Bool(false),
+        Value::from("succeeded"),
+        Value::from(""),
+        Value::from(5),
+        Value::from(0.5),
+        serde_json::json!({"a": [1]}),
+    ];
+    let written = [
+        "null",
+        "true",
+        "false",
+        r#""succeeded""#,
+        r#""succ\u0065eded""#,
+        r#""true""#,
+        r#""\ud800""#,
+        r#""""#,
+        "5",
+        "5.0",
+        "0.5",
+        "5e-1",
+        "1e999",
+        r#"{"a":[1]}"#,
+        r#"{ "a" : [ 1 ] }"#,
+        "[]",
+    ];
+    for wanted in &wanted {
+        for raw in written {
+            let read = serde_json::from_str::<Value>(raw).ok();
+            assert_eq!(
+                says(raw, wanted),
+                read.as_ref() == Some(wanted),
+                "{raw} {wanted}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_belongs_to_the_connection_or_to_us_is_not_passed_on() {
+    let dropped = [
+        ":status",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "content-length",
+        "trailer",
+        "upgrade",
+        "te",
+        "server",
+        "x-envoy-upstream-service-time",
+        "keybrake-reason",
+    ];
+    for name in dropped {
+        let judgement = judged(200, &[(name, b"1")], CHARGE.as_bytes());
+        assert!(judgement.client.headers.is_empty(), "{name}");
+    }
+    for value in ["a\tb", "a\u{7f}", "a\u{85}b"] {
+        let judgement = judged(200, &[("x-note", value.as_bytes())], CHARGE.as_bytes());
+        assert!(judgement.client.headers.is_empty(), "{value:?}");
+    }
+    let judgement = judged(
+        200,
+        &[("x-note", "gr\u{fc}n".as_bytes())],
+        CHARGE.as_bytes(),
+    );
+    assert_eq!(judgement.client.headers.len(), 1);
+}

@@ -1,4 +1,4 @@
-//! What the bytes of headers and forms are, told by looking at eight of them at a time.
+//! What the bytes of headers, forms and JSON are, told by looking at eight of them at a time.
 
 /// What bytes are, as far as every rule about headers wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ const HIGH: u64 = eight(0x80);
 const SPACES: u64 = eight(b' ');
 const DELETES: u64 = eight(0x7f);
 const SEMICOLONS: u64 = eight(b';');
+const QUOTES: u64 = eight(b'"');
+const BACKSLASHES: u64 = eight(b'\\');
 /// What the last bytes are filled up with: nothing that is looked for.
 const FILLING: u64 = eight(b'x');
 
@@ -56,6 +58,54 @@ pub(crate) fn has_plain(bytes: &[u8]) -> Plain {
     } else {
         Plain::Found
     }
+}
+
+/// How many bytes at the beginning are spaces; at the end of the bytes fewer may be told.
+pub(crate) fn leading_spaces(bytes: &[u8]) -> usize {
+    let mut count = 0_usize;
+    for eight in bytes.as_chunks::<8>().0 {
+        let spaces = first_bit(u64::from_le_bytes(*eight) ^ SPACES);
+        count = count.saturating_add(spaces);
+        if spaces < 8 {
+            break;
+        }
+    }
+    count
+}
+
+/// How many bytes at the beginning are part of a JSON string and stand for themselves: neither a quote nor a backslash
+/// nor below the space. At the end of the bytes fewer may be told.
+pub(crate) fn plain_in_json(bytes: &[u8]) -> usize {
+    let mut count = 0_usize;
+    // Most texts end within sixteen bytes, so that this is mostly one step.
+    for sixteen in bytes.as_chunks::<16>().0 {
+        let [first, second] = match sixteen.as_chunks::<8>().0 {
+            [first, second] => [not_plain(*first), not_plain(*second)],
+            _ => return count,
+        };
+        let plain = if first == 0 {
+            first_bit(second).saturating_add(8)
+        } else {
+            first_bit(first)
+        };
+        count = count.saturating_add(plain);
+        if plain < 16 {
+            break;
+        }
+    }
+    count
+}
+
+/// The first high bit that is set is of the first byte that does not stand for itself: what a subtraction borrows comes
+/// from a byte below, whose own bit is set then.
+const fn not_plain(eight: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(eight);
+    (below_space(word) | equal(word, QUOTES) | equal(word, BACKSLASHES)) & HIGH
+}
+
+/// Which byte the first bit is in; 8: there is none.
+const fn first_bit(word: u64) -> usize {
+    (word.trailing_zeros() / u8::BITS) as usize
 }
 
 /// All words together, and all that the test says of them together.
@@ -127,6 +177,33 @@ mod tests {
         }
         assert_eq!(Text::of(b""), Text::Printable);
         assert_eq!(has_plain(b""), Plain::None);
+    }
+
+    #[test]
+    fn leading_bytes_are_counted_up_to_the_first_that_is_told() {
+        for length in 0..40 {
+            for position in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[position] = byte;
+                    let ends = matches!(byte, b'"' | b'\\' | 0..b' ');
+                    let told = plain_in_json(&bytes);
+                    let expected = if ends { position } else { length };
+                    assert!(
+                        told <= expected && (told == expected || told + 16 > length),
+                        "{bytes:?}"
+                    );
+                    let mut bytes = vec![b' '; length];
+                    bytes[position] = byte;
+                    let told = leading_spaces(&bytes);
+                    let expected = if byte == b' ' { length } else { position };
+                    assert!(
+                        told <= expected && (told == expected || told + 8 > length),
+                        "{bytes:?}"
+                    );
+                }
+            }
+        }
     }
 
     proptest! {
