@@ -95,6 +95,8 @@ struct Inner {
     failed: watch::Receiver<Option<String>>,
     last_event_at: Arc<AtomicI64>,
     busy: AtomicI64,
+    /// As the writer last told them.
+    figures: Mutex<Figures>,
     clock: Clock,
     vendors: Vec<String>,
     pool: Pool,
@@ -154,6 +156,7 @@ impl Ledger {
                 failed,
                 last_event_at,
                 busy: AtomicI64::new(0),
+                figures: Mutex::new(Figures::default()),
                 clock,
                 vendors,
                 pool,
@@ -302,12 +305,20 @@ impl Ledger {
         }
     }
 
-    /// Figures for metrics.
+    /// Figures for metrics. When the writer cannot be asked just now, its counts are those of the time before.
     pub async fn figures(&self) -> Figures {
         let (reply, answer) = oneshot::channel();
-        let counted = match self.inner.jobs.try_send(Job::Figures(reply)) {
-            Ok(()) => answer.await.unwrap_or_default(),
-            Err(_) => Figures::default(),
+        let asked = self.inner.jobs.try_send(Job::Figures(reply)).ok();
+        let told = match asked {
+            Some(()) => answer.await.ok(),
+            None => None,
+        };
+        let counted = {
+            let mut last = self.inner.figures.lock().await;
+            if let Some(told) = told {
+                *last = told;
+            }
+            last.clone()
         };
         let now = self.inner.clock.now_ms();
         let unknown = self

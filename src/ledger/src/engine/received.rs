@@ -49,7 +49,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn new(command: Command, raw: &str) -> Self {
+    fn new(mut command: Command, raw: &str) -> Self {
+        if let Command::Outcome(outcome) = &mut command {
+            cut(outcome);
+        }
         let (record_key, answer_sha256) = match &command {
             Command::Reserve(reserve) => (record_key(reserve), None),
             Command::Outcome(outcome) => {
@@ -168,15 +171,20 @@ fn check_outcome(outcome: &Outcome) -> Result<(), &'static str> {
     if outcome.attempt == 0 {
         return Err("attempt: counts from 1");
     }
-    short(
-        outcome.vendor_request_id.as_deref(),
-        "vendor_request_id: too long",
-    )?;
-    short(
-        outcome.vendor_object_id.as_deref(),
-        "vendor_object_id: too long",
-    )?;
-    short(outcome.charge_id.as_deref(), "charge_id: too long")
+    Ok(())
+}
+
+/// What a vendor sent is cut to a bound rather than refused: an outcome must never be lost for an odd header.
+fn cut(outcome: &mut Outcome) {
+    let texts = [
+        &mut outcome.vendor_request_id,
+        &mut outcome.vendor_object_id,
+        &mut outcome.charge_id,
+    ];
+    for text in texts.into_iter().flatten() {
+        let whole = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(whole.unwrap_or(0));
+    }
 }
 
 fn check_refused(refused: &Refused) -> Result<(), &'static str> {

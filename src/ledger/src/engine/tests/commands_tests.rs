@@ -161,6 +161,34 @@ async fn an_unreadable_command_does_not_stop_the_others() {
     assert!(matches!(answers[3].result, CommandResult::Admitted(_)));
 }
 
+#[tokio::test]
+async fn an_outcome_with_an_endless_id_is_cut_and_not_lost() {
+    let bench = Bench::new();
+    let key = bench.key(daily(2_000)).await;
+    let admitted = bench.admitted(charge(&key, 500, "k-1")).await;
+    let endless = "é".repeat(5_000);
+    let outcome = Outcome {
+        vendor_request_id: Some(endless),
+        ..charged(&admitted, "ch_1", 500)
+    };
+    bench.outcome(outcome).await;
+    assert_eq!(bench.parts(&key).await, [1_500, 0, 500, 0]);
+    let entry = bench.entry(admitted.hold).await;
+    assert_eq!(entry.vendor_request_id.unwrap().len(), 1_024);
+}
+
+#[tokio::test]
+async fn figures_of_a_closed_ledger_are_the_last_ones() {
+    let bench = Bench::new();
+    bench.key(daily(2_000)).await;
+    let figures = bench.ledger.figures().await;
+    assert_eq!((figures.keys, figures.events), (1, 1));
+    let other = bench.ledger.clone();
+    bench.ledger.close().await;
+    let after = other.figures().await;
+    assert_eq!((after.keys, after.events), (1, 1));
+}
+
 fn refusal(key_digest: Digest, grant_version: Option<u64>) -> Refused {
     Refused {
         id: fresh(),
