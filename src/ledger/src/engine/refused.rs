@@ -70,8 +70,46 @@ impl<S: Store> Writer<S> {
         } else {
             (Kind::RefusedByFilter, "filter")
         };
+        let event = self.refusal_event(command, key, code, by)?;
+        self.store.add_request(&NewRequest {
+            number,
+            id: command.id,
+            digest,
+            at: self.now,
+            key: key.number,
+            previous,
+            label: &key.key.label,
+            run_id: facts.run_id.as_deref(),
+            place,
+            operation: &facts.operation,
+            event,
+            kind,
+            reason: Some(code.as_str()),
+            record_key: None,
+            idempotency_key: command.idempotency_key.as_deref(),
+            client_key: None,
+            fingerprint: None,
+            full_fingerprint: None,
+            amount: command.amount,
+            cost: None,
+            deadline: None,
+            forwarded_before: false,
+        })?;
+        self.mention(command.idempotency_key.as_deref(), number)?;
+        self.refused(code);
+        Ok(())
+    }
+
+    fn refusal_event(
+        &mut self,
+        command: &Refused,
+        key: &FullKey,
+        code: RefusalCode,
+        by: &'static str,
+    ) -> Result<u64, StoreError> {
+        let facts = &command.request;
         let event = Decided {
-            account,
+            account: facts.vendor_account.as_deref(),
             amount: command.amount.map(|minor| minor.amount),
             at: self.now,
             attempt: None,
@@ -104,34 +142,7 @@ impl<S: Store> Writer<S> {
             vendor: &facts.vendor,
             workspace: &key.key.workspace,
         };
-        let event = self.tell(&event)?;
-        self.store.add_request(&NewRequest {
-            number,
-            id: command.id,
-            digest,
-            at: self.now,
-            key: key.number,
-            previous,
-            label: &key.key.label,
-            run_id: facts.run_id.as_deref(),
-            place,
-            operation: &facts.operation,
-            event,
-            kind,
-            reason: Some(code.as_str()),
-            record_key: None,
-            idempotency_key: command.idempotency_key.as_deref(),
-            client_key: None,
-            fingerprint: None,
-            full_fingerprint: None,
-            amount: command.amount,
-            cost: None,
-            deadline: None,
-            forwarded_before: false,
-        })?;
-        self.mention(command.idempotency_key.as_deref(), number)?;
-        self.refused(code);
-        Ok(())
+        self.tell(&event)
     }
 
     pub(super) fn refusal_count(

@@ -188,130 +188,25 @@ async fn entries_are_found_by_every_filter_and_come_page_by_page() {
             zero
         ]
     );
+    #[rustfmt::skip]
     let rows = [
-        (
-            AuditQuery {
-                key_id: text(&first.key.key_id),
-                ..all()
-            },
-            vec![none, Some(4), Some(2), zero],
-        ),
-        (
-            AuditQuery {
-                key_id: text("vk_none"),
-                ..all()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                label: text("nightly"),
-                ..all()
-            },
-            vec![none, Some(5), Some(3), Some(1)],
-        ),
-        (
-            AuditQuery {
-                run_id: text("run-1"),
-                ..all()
-            },
-            those(&[5, 4, 3]),
-        ),
-        (
-            AuditQuery {
-                vendor: text("stripe"),
-                operation: text("charges.retrieve"),
-                ..all()
-            },
-            vec![none],
-        ),
-        (
-            AuditQuery {
-                vendor: text("twilio"),
-                ..all()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                outcome: Some(EntryOutcome::InFlight),
-                ..all()
-            },
-            vec![none],
-        ),
-        (
-            AuditQuery {
-                outcome: Some(EntryOutcome::Settled),
-                ..all()
-            },
-            those(&[5, 4, 3, 2, 1, 0]),
-        ),
-        (
-            AuditQuery {
-                verdict: Some(EntryVerdict::Refused),
-                ..all()
-            },
-            vec![none],
-        ),
-        (
-            AuditQuery {
-                vendor_object_id: text("ch_3"),
-                ..all()
-            },
-            those(&[3]),
-        ),
-        (
-            AuditQuery {
-                idempotency_key: text("k-2"),
-                ..all()
-            },
-            those(&[2]),
-        ),
-        (
-            AuditQuery {
-                idempotency_key: text("k-6"),
-                ..all()
-            },
-            vec![none],
-        ),
-        (
-            AuditQuery {
-                idempotency_key: text("k-7"),
-                ..all()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                idempotency_key: text("k-2"),
-                key_id: text(&second.key.key_id),
-                ..all()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                since: Some(timestamp(NOON + 4_000)),
-                until: Some(timestamp(NOON + 6_000)),
-                ..all()
-            },
-            those(&[5, 4]),
-        ),
-        (
-            AuditQuery {
-                since: Some(timestamp(NOON + 3_001)),
-                key_id: text(&first.key.key_id),
-                ..all()
-            },
-            vec![none, Some(4)],
-        ),
-        (
-            AuditQuery {
-                until: Some(timestamp(NOON)),
-                ..all()
-            },
-            vec![],
-        ),
+        (AuditQuery { key_id: text(&first.key.key_id), ..all() }, vec![none, Some(4), Some(2), zero]),
+        (AuditQuery { key_id: text("vk_none"), ..all() }, vec![]),
+        (AuditQuery { label: text("nightly"), ..all() }, vec![none, Some(5), Some(3), Some(1)]),
+        (AuditQuery { run_id: text("run-1"), ..all() }, those(&[5, 4, 3])),
+        (AuditQuery { vendor: text("stripe"), operation: text("charges.retrieve"), ..all() }, vec![none]),
+        (AuditQuery { vendor: text("twilio"), ..all() }, vec![]),
+        (AuditQuery { outcome: Some(EntryOutcome::InFlight), ..all() }, vec![none]),
+        (AuditQuery { outcome: Some(EntryOutcome::Settled), ..all() }, those(&[5, 4, 3, 2, 1, 0])),
+        (AuditQuery { verdict: Some(EntryVerdict::Refused), ..all() }, vec![none]),
+        (AuditQuery { vendor_object_id: text("ch_3"), ..all() }, those(&[3])),
+        (AuditQuery { idempotency_key: text("k-2"), ..all() }, those(&[2])),
+        (AuditQuery { idempotency_key: text("k-6"), ..all() }, vec![none]),
+        (AuditQuery { idempotency_key: text("k-7"), ..all() }, vec![]),
+        (AuditQuery { idempotency_key: text("k-2"), key_id: text(&second.key.key_id), ..all() }, vec![]),
+        (AuditQuery { since: Some(timestamp(NOON + 4_000)), until: Some(timestamp(NOON + 6_000)), ..all() }, those(&[5, 4])),
+        (AuditQuery { since: Some(timestamp(NOON + 3_001)), key_id: text(&first.key.key_id), ..all() }, vec![none, Some(4)]),
+        (AuditQuery { until: Some(timestamp(NOON)), ..all() }, vec![]),
     ];
     for (query, expected) in rows {
         assert_eq!(found(query.clone()).await, expected, "{query:?}");

@@ -4,6 +4,8 @@ mod audit_tests;
 mod bench;
 mod commands_tests;
 mod durability_tests;
+mod endings_tests;
 mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;
+mod objects_tests;

@@ -1,0 +1,236 @@
+//! What is done with vendor objects, and changed caps.
+
+use keybrake_contract::money::Currency;
+use keybrake_contract::refusal::{CapLeft, Refusal, RefusalCode};
+use keybrake_contract::wire::*;
+
+use super::bench::*;
+use crate::model::{Caps, EntryOutcome, KeyChange};
+
+fn cap_left(result: CommandResult) -> CapLeft {
+    match result {
+        CommandResult::Refused(Refusal {
+            code: RefusalCode::SpendCapExceeded,
+            cap: Some(cap),
+        }) => cap,
+        other => panic!("not refused by a cap: {other:?}"),
+    }
+}
+
+fn code(result: CommandResult) -> RefusalCode {
+    match result {
+        CommandResult::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Acts on an object.
+fn on_object(
+    key: &crate::model::IssuedKey,
+    object: &str,
+    amount: Option<u64>,
+    id: &str,
+) -> Reserve {
+    Reserve {
+        cost: Cost::OfObject(OfObject {
+            object: object.to_owned(),
+            amount,
+            currency: None,
+        }),
+        ..charge(key, 0, id)
+    }
+}
+
+#[tokio::test]
+async fn a_refund_costs_what_its_known_object_says() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let intent = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    let paid = Outcome {
+        charge_id: Some("ch_1".to_owned()),
+        ..charged(&intent, "pi_1", 1_000)
+    };
+    bench.outcome(paid).await;
+    // By the object's id or by the charge behind it.
+    bench.admitted(on_object(&key, "pi_1", None, "r-1")).await;
+    bench
+        .admitted(on_object(&key, "ch_1", Some(300), "r-2"))
+        .await;
+    assert_eq!(bench.parts(&key).await, [10_000 - 2_300, 1_300, 1_000, 0]);
+    let entry = bench.entry(intent.hold).await;
+    assert_eq!(entry.stripe_charge_id.as_deref(), Some("ch_1"));
+    let unknown = bench
+        .reserve(on_object(&key, "ch_x", Some(300), "r-3"))
+        .await;
+    assert_eq!(code(unknown), RefusalCode::AmountUnknown);
+    let mut elsewhere = on_object(&key, "ch_1", Some(300), "r-4");
+    elsewhere.request.vendor_account = Some("acct_2".to_owned());
+    assert_eq!(
+        code(bench.reserve(elsewhere).await),
+        RefusalCode::AmountUnknown
+    );
+    let single_currency = Reserve {
+        cost: Cost::OfObject(OfObject {
+            object: "ch_x".to_owned(),
+            amount: Some(300),
+            currency: Some(Currency::USD),
+        }),
+        ..charge(&key, 0, "r-5")
+    };
+    bench.admitted(single_currency).await;
+}
+
+#[tokio::test]
+async fn what_is_done_with_an_open_object_debits_only_the_difference() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let opened = |admitted: &Admitted, amount| Outcome {
+        outcome: executed(ExecutedMoney::Open, Some(amount)),
+        ..charged(admitted, "pi_1", amount)
+    };
+    let intent = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    bench.outcome(opened(&intent, 1_000)).await;
+    assert_eq!(bench.parts(&key).await, [9_000, 1_000, 0, 0]);
+    assert_eq!(
+        bench.entry(intent.hold).await.outcome,
+        Some(EntryOutcome::Held)
+    );
+    // Answered and open: replayed, not forwarded.
+    let again = bench.reserve(charge(&key, 1_000, "k-1")).await;
+    assert!(matches!(again, CommandResult::Replay(_)), "{again:?}");
+    let raised = bench
+        .admitted(on_object(&key, "pi_1", Some(1_500), "k-2"))
+        .await;
+    assert_eq!(bench.parts(&key).await, [8_500, 1_500, 0, 0]);
+    bench.outcome(opened(&raised, 1_500)).await;
+    assert_eq!(bench.parts(&key).await, [8_500, 1_500, 0, 0]);
+    let capture = bench
+        .admitted(on_object(&key, "pi_1", Some(1_200), "k-3"))
+        .await;
+    assert_eq!(bench.parts(&key).await, [8_500, 1_500, 0, 0]);
+    bench.outcome(charged(&capture, "pi_1", 1_200)).await;
+    assert_eq!(bench.parts(&key).await, [8_800, 0, 1_200, 0]);
+    for hold in [intent.hold, raised.hold, capture.hold] {
+        let entry = bench.entry(hold).await;
+        assert_eq!(entry.outcome, Some(EntryOutcome::Settled));
+        assert!(entry.alarms.is_empty(), "{:?}", entry.alarms);
+    }
+    // A refund of it costs in full, of what was captured.
+    bench.admitted(on_object(&key, "pi_1", None, "k-4")).await;
+    assert_eq!(bench.parts(&key).await, [7_600, 1_200, 1_200, 0]);
+}
+
+#[tokio::test]
+async fn a_cancelled_object_gives_its_hold_back() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let intent = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    let opened = Outcome {
+        outcome: executed(ExecutedMoney::Open, Some(1_000)),
+        ..charged(&intent, "pi_1", 1_000)
+    };
+    bench.outcome(opened).await;
+    let cancel = Reserve {
+        cost: Cost::Nothing,
+        ..charge(&key, 0, "k-2")
+    };
+    let cancel = bench.admitted(cancel).await;
+    let cancelled = Outcome {
+        outcome: executed(ExecutedMoney::Cancelled, None),
+        ..charged(&cancel, "pi_1", 1_000)
+    };
+    bench.outcome(cancelled).await;
+    assert_eq!(bench.parts(&key).await, [10_000, 0, 0, 0]);
+    assert_eq!(
+        bench.entry(intent.hold).await.outcome,
+        Some(EntryOutcome::Released)
+    );
+    // A capture that fails leaves the hold as it is; a read decides nothing.
+    let intent = bench.admitted(charge(&key, 1_000, "k-3")).await;
+    let opened = Outcome {
+        outcome: executed(ExecutedMoney::Open, Some(1_000)),
+        ..charged(&intent, "pi_2", 1_000)
+    };
+    bench.outcome(opened).await;
+    let capture = bench.admitted(on_object(&key, "pi_2", None, "k-4")).await;
+    bench
+        .outcome(outcome_of(&capture, AttemptOutcome::NotExecuted))
+        .await;
+    let looked = bench.admitted(read(&key)).await;
+    bench.outcome(charged(&looked, "pi_2", 1_000)).await;
+    assert_eq!(bench.parts(&key).await, [9_000, 1_000, 0, 0]);
+}
+
+#[tokio::test]
+async fn changed_caps_count_what_was_spent_before() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let settled = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    bench.outcome(charged(&settled, "ch_1", 1_000)).await;
+    let unknown = bench.admitted(charge(&key, 2_000, "k-2")).await;
+    bench
+        .outcome(outcome_of(&unknown, AttemptOutcome::Indeterminate))
+        .await;
+    let released = bench.admitted(charge(&key, 500, "k-3")).await;
+    bench.release(released.hold).await;
+    let held = bench.admitted(charge(&key, 3_000, "k-4")).await;
+    let change = |caps| KeyChange {
+        caps: Some(caps),
+        ..KeyChange::default()
+    };
+    let caps = Caps {
+        daily: Some(usd(5_000)),
+        monthly: Some(usd(7_000)),
+        max_requests: Some(4),
+        ..Caps::default()
+    };
+    let (changed, balances) = bench
+        .ledger
+        .change(&key.key.key_id, change(caps))
+        .await
+        .unwrap();
+    assert_eq!(changed.grant.version, 2);
+    let shown: Vec<_> = balances
+        .iter()
+        .map(|one| [one.free, one.held, one.settled, one.unknown].map(|part| part.get() / 10_000))
+        .collect();
+    assert_eq!(
+        shown,
+        [[-1_000, 3_000, 1_000, 2_000], [1_000, 3_000, 1_000, 2_000]]
+    );
+    assert_eq!(bench.balances(&key).await, balances);
+    let with_version = |reserve: Reserve, version| Reserve {
+        grant_version: Some(version),
+        ..reserve
+    };
+    let next = bench.reserve(with_version(charge(&key, 0, "k-5"), 2)).await;
+    assert_eq!(cap_left(next).limit, "daily_usd_cap");
+    // What was on its way moves in the cap that came later, too.
+    bench.outcome(charged(&held, "ch_4", 3_000)).await;
+    let monthly = bench.balances(&key).await.remove(1);
+    assert_eq!((monthly.held, monthly.settled), (usd(0), usd(4_000)));
+    // Without the daily cap, only the count of requests is in the way: four were admitted before it was set.
+    let caps = Caps {
+        daily: None,
+        ..caps
+    };
+    bench
+        .ledger
+        .change(&key.key.key_id, change(caps))
+        .await
+        .unwrap();
+    let next = bench.reserve(with_version(charge(&key, 1, "k-6"), 3)).await;
+    assert_eq!(cap_left(next).limit, "max_requests");
+    // Set again, it knows the day.
+    let caps = Caps {
+        daily: Some(usd(6_000)),
+        ..caps
+    };
+    let (_, balances) = bench
+        .ledger
+        .change(&key.key.key_id, change(caps))
+        .await
+        .unwrap();
+    assert_eq!(balances[0].free, usd(0));
+    assert_eq!(balances[0].settled, usd(4_000));
+}
