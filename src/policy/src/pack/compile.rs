@@ -183,7 +183,7 @@ fn compile_parameters(dto: ParametersDto) -> Made<ParameterRules> {
         }
     }
     Ok(ParameterRules {
-        integers,
+        integers: integers.into_iter().collect(),
         free_maps: field_names("parameters.free_maps", free_maps)?,
         conflicting,
     })

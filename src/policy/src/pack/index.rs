@@ -49,7 +49,8 @@ impl Index {
 
     pub(crate) fn find(&self, method: &str, path: &str) -> Option<usize> {
         let rest = path.strip_prefix('/')?;
-        if rest.split('/').take(self.depth.saturating_add(1)).count() > self.depth {
+        let slashes = rest.bytes().filter(|byte| *byte == b'/').count();
+        if slashes >= self.depth {
             return None;
         }
         let mut best = None;
@@ -74,8 +75,12 @@ fn descend(
         }
         return;
     };
-    let (segment, rest) = match rest.split_once('/') {
-        Some((segment, rest)) => (segment, Some(rest)),
+    let end = rest.bytes().position(|byte| byte == b'/');
+    let (segment, rest) = match end {
+        Some(end) => (
+            rest.get(..end).unwrap_or_default(),
+            rest.get(end.saturating_add(1)..),
+        ),
         None => (rest, None),
     };
     if let Some(next) = node.literal.get(segment) {

@@ -4,6 +4,7 @@
 //! about one vendor — those are in the pack's file.
 
 mod builtin;
+mod by_name;
 mod compile;
 mod compile_endpoints;
 mod dto;
@@ -21,6 +22,7 @@ use keybrake_contract::refusal::RefusalCode;
 use serde_json::Value;
 
 pub use builtin::{builtin, builtin_names};
+pub(crate) use by_name::ByName;
 pub(crate) use compile::is_host;
 pub(crate) use header_names::{HeaderNames, Place, at};
 pub(crate) use prefixes::Prefixes;
@@ -224,7 +226,7 @@ pub(crate) enum BodyEncoding {
 #[derive(Debug, Clone)]
 pub(crate) struct ParameterRules {
     /// Leaf name → bounds: a field of this name is a plain integer or the request is refused.
-    pub integers: BTreeMap<String, IntegerBounds>,
+    pub integers: ByName<IntegerBounds>,
     /// Fields below these names are the caller's own text.
     pub free_maps: Vec<String>,
     /// Leaf names that must not stand side by side.

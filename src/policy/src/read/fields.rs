@@ -10,6 +10,8 @@ use super::secret;
 pub(crate) const MAX_FIELDS: usize = 1_000;
 /// Deepest nesting of a name: `a[b]` is 2 deep.
 pub(crate) const MAX_DEPTH: usize = 8;
+/// Up to so many fields a walk is faster than a search: names mostly differ in length already.
+const FEW: usize = 16;
 
 /// Parameters under their full name (`metadata[order]`, `items[0][price]`), sorted by it. No name stands twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -131,6 +133,9 @@ impl Fields {
     /// The field of exactly this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Field> {
+        if self.sorted.len() <= FEW {
+            return self.sorted.iter().find(|field| field.name == name);
+        }
         self.sorted
             .binary_search_by(|field| field.name.as_str().cmp(name))
             .ok()
@@ -198,7 +203,7 @@ impl Fields {
             let mut parts = components(&field.name);
             let mut leaf = parts.next().unwrap_or_default();
             for next in parts {
-                if encoding == BodyEncoding::Form && rules.integers.contains_key(leaf) {
+                if encoding == BodyEncoding::Form && rules.integers.get(leaf).is_some() {
                     return Err(Unreadable::field(
                         &field.name,
                         "must be a single integer, not a group",

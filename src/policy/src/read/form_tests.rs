@@ -135,3 +135,22 @@ where
         .boxed()
     }
 }
+
+#[test]
+fn a_field_is_found_however_many_there_are() {
+    for count in [1, 2, 15, 16, 17, 18, 999] {
+        let names: Vec<String> = (0..count).map(|n| format!("x{n}")).collect();
+        let body: Vec<String> = names.iter().map(|name| format!("{name}={name}")).collect();
+        let fields = parse(body.join("&").as_bytes()).unwrap();
+        for name in &names {
+            assert_eq!(
+                fields.get(name).map(|field| &field.value),
+                Some(name),
+                "{count}"
+            );
+        }
+        for other in ["", "x", "X0", "x00", "x1000", "y"] {
+            assert_eq!(fields.get(other), None, "{count} {other}");
+        }
+    }
+}

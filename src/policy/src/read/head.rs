@@ -177,15 +177,9 @@ fn find_key(vendor: &Vendor, headers: &Headers<'_>) -> Result<Digest, NoKey> {
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`. Anything else is dropped, as W3C says.
 fn is_traceparent(bytes: &[u8]) -> bool {
-    const DASHES: [usize; 3] = [2, 35, 52];
-    bytes.len() == 55
-        && bytes.iter().enumerate().all(|(position, byte)| {
-            if DASHES.contains(&position) {
-                *byte == b'-'
-            } else {
-                matches!(byte, b'0'..=b'9' | b'a'..=b'f')
-            }
-        })
+    let hex = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let dash = |position: usize| bytes.get(position) == Some(&b'-');
+    bytes.len() == 55 && [2, 35, 52].into_iter().all(dash) && bytes.iter().filter(hex).count() == 52
 }
 
 fn run_id_text<'a>(head: &Head<'_>, value: Value<'a>) -> Judged<&'a str> {

@@ -272,3 +272,34 @@ fn forged_internal_headers_never_go_on() {
         .collect();
     assert_eq!(sent, ["content-type"], "neither these nor the credential");
 }
+
+#[test]
+fn a_trace_context_of_another_form_is_dropped() {
+    let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let kept = |value: &str| {
+        let reading = Draft::charge(GOOD)
+            .with("traceparent", value)
+            .read()
+            .unwrap();
+        reading.facts.traceparent
+    };
+    assert_eq!(kept(good).as_deref(), Some(good));
+    for position in 0..good.len() {
+        for other in ["-", "g", "A", "é"] {
+            let mut odd = good.to_owned();
+            odd.replace_range(position..=position, other);
+            if odd != good {
+                assert_eq!(kept(&odd), None, "{odd}");
+            }
+        }
+    }
+    for odd in [
+        "",
+        &good[1..],
+        &format!("{good}0"),
+        &format!("{good}-00"),
+        &good.replace('-', "0"),
+    ] {
+        assert_eq!(kept(odd), None, "{odd}");
+    }
+}
