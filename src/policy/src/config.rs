@@ -62,7 +62,9 @@ impl PluginConfig {
     /// # Errors
     /// [`InvalidConfig`] names the field and what is allowed.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidConfig> {
-        compile(serde_json::from_slice(bytes).map_err(|error| InvalidConfig(error.to_string()))?)
+        // As text, like packs: the reader for bytes would be a second copy of all its code.
+        let text = std::str::from_utf8(bytes).map_err(|error| InvalidConfig(error.to_string()))?;
+        compile(serde_json::from_str(text).map_err(|error| InvalidConfig(error.to_string()))?)
     }
 }
 

@@ -225,7 +225,9 @@ fn error_of(pack: &Pack, members: &Members<'_>) -> Option<VendorError> {
     let first = shape.mark.trim_start_matches('/').split('/').next()?;
     let raw = members.get(first)?;
     let inner: Value = serde_json::from_str(raw).ok()?;
-    let whole = Value::Object([(first.to_owned(), inner)].into_iter().collect());
+    let mut whole = serde_json::Map::new();
+    whole.insert(first.to_owned(), inner);
+    let whole = Value::Object(whole);
     whole.pointer(&shape.mark).filter(|mark| !mark.is_null())?;
     let text = |at: &str| whole.pointer(at).and_then(Value::as_str).map(str::to_owned);
     Some(VendorError {

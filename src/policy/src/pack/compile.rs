@@ -61,11 +61,12 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
             )
         })?;
     }
-    let answers = answers
-        .into_iter()
-        .map(|(name, dto)| answer(&name, dto).map(|rules| (name, Arc::new(rules))))
-        .collect::<Made<Answers>>()?;
-    let (endpoints, index) = compile_endpoints(endpoints, &answers)?;
+    let mut compiled = Answers::new();
+    for (name, dto) in answers {
+        let rules = Arc::new(answer(&name, dto)?);
+        compiled.insert(name, rules);
+    }
+    let (endpoints, index) = compile_endpoints(endpoints, &compiled)?;
     let credential = compile_credential(credential)?;
     let path = compile_path(path)?;
     let account_headers = header_names("account_headers", account_headers)?;
@@ -210,20 +211,18 @@ fn compile_refusal(dto: RefusalDto) -> Made<RefusalShape> {
             return wrong(format!("refusal.{name}"), "a JSON pointer, /error");
         }
     }
-    let types = types
-        .into_iter()
-        .map(|(code, kind)| {
-            RefusalCode::ALL
-                .into_iter()
-                .find(|have| have.as_str() == code)
-                .map(|have| (have, kind))
-                .ok_or_else(|| InvalidPack::new(format!("refusal.types.{code}"), "a refusal code"))
-        })
-        .collect::<Made<_>>()?;
+    let mut compiled = BTreeMap::new();
+    for (code, kind) in types {
+        let mut known = RefusalCode::ALL.into_iter();
+        let Some(have) = known.find(|have| have.as_str() == code) else {
+            return wrong(format!("refusal.types.{code}"), "a refusal code");
+        };
+        compiled.insert(have, kind);
+    }
     Ok(RefusalShape {
         body,
         default_type,
-        types,
+        types: compiled,
         mark,
         type_at,
         code_at,

@@ -6,8 +6,9 @@ use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::{Cost, OfObject};
 
 use crate::pack::{BodyEncoding, CostRule, IntegerBounds, ObjectAmount, ObjectAt, Pack};
+use crate::text::Text;
 
-use super::fields::{self, Fields, Unreadable};
+use super::fields::{self, Field, Fields, Unreadable};
 
 /// Bounds of an amount whose name the pack gives none.
 const AMOUNT: IntegerBounds = IntegerBounds {
@@ -118,14 +119,13 @@ fn object_id(name: &str, text: &str) -> Result<String, Unreadable> {
 
 /// The fields that the audit keeps. One that is not short printable text is left out.
 pub(super) fn audited(pack: &Pack, fields: &Fields) -> BTreeMap<String, String> {
-    pack.audit_params
-        .iter()
-        .filter_map(|name| fields.get(name))
-        .filter(|field| {
-            !field.value.is_empty()
-                && field.value.len() <= MAX_AUDITED
-                && field.value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        })
-        .map(|field| (field.name.clone(), field.value.clone()))
-        .collect()
+    let mut audited = BTreeMap::new();
+    for field in pack.audit_params.iter().filter_map(|name| fields.get(name)) {
+        let Field { name, value, .. } = field;
+        let short = !value.is_empty() && value.len() <= MAX_AUDITED;
+        if short && Text::of(value.as_bytes()) == Text::Printable {
+            audited.insert(name.clone(), value.clone());
+        }
+    }
+    audited
 }

@@ -1,5 +1,7 @@
 //! Decoded request parameters, in one order whatever the encoding was, and the rules that hold for both encodings.
 
+use std::collections::BTreeSet;
+
 use keybrake_contract::refusal::RefusalCode;
 
 use crate::pack::{BodyEncoding, IntegerBounds, ParameterRules};
@@ -79,7 +81,8 @@ fn showable(name: &str) -> Option<String> {
 impl Fields {
     /// Sorts, and turns away names that stand twice or that two readers would nest differently.
     pub(crate) fn collect(mut fields: Vec<Field>) -> Result<Self, Unreadable> {
-        fields.sort_by(|one, other| one.name.cmp(&other.name));
+        // In any order among equal names: they are refused.
+        fields.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let all = Self { sorted: fields };
         for pair in all.sorted.windows(2) {
             if let [one, other] = pair
@@ -116,18 +119,20 @@ impl Fields {
         {
             return Ok(());
         }
-        let mut bases: Vec<&str> = bases.collect();
-        bases.dedup();
-        let mut folded: Vec<String> = bases.iter().map(|base| base.to_ascii_lowercase()).collect();
-        folded.sort_unstable();
-        for pair in folded.windows(2) {
-            if let [one, other] = pair
-                && one == other
-            {
-                return Err(Unreadable::field(one, "stands in upper and in lower case"));
-            }
+        let mut last = None;
+        let mut folded = BTreeSet::new();
+        let twice = bases
+            .filter(|base| last.replace(*base) != Some(*base))
+            .map(str::to_ascii_lowercase)
+            .filter(|base| !folded.insert(base.clone()))
+            .min();
+        match twice {
+            None => Ok(()),
+            Some(base) => Err(Unreadable::field(
+                &base,
+                "stands in upper and in lower case",
+            )),
         }
-        Ok(())
     }
 
     /// The field of exactly this name.

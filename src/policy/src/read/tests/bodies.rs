@@ -181,3 +181,32 @@ fn refunds_name_one_object_and_existing_objects_keep_their_currency() {
         );
     }
 }
+
+#[test]
+fn the_first_name_that_stands_in_two_cases_is_told() {
+    let param = |body: &str| {
+        let turned = Draft::charge(&format!("{GOOD}&{body}")).read().err();
+        turned.and_then(|turned| turned.param)
+    };
+    assert_eq!(param("Ab=1&Zz=1&zz=1&ab=1").as_deref(), Some("ab"));
+    assert_eq!(param("AB=1&Aa=1&aB=1&aa=1").as_deref(), Some("aa"));
+    assert_eq!(param("Items[0][a]=1&Items[0][b]=1&Other=1"), None);
+    assert_eq!(
+        param("Items[0][a]=1&items[0][b]=1").as_deref(),
+        Some("items")
+    );
+}
+
+#[test]
+fn the_audit_keeps_short_printable_text_alone() {
+    let kept = |customer: &str| {
+        let body = format!("amount=999&currency=usd&customer={customer}");
+        let reading = Draft::charge(&body).read().unwrap();
+        reading.facts.params.get("customer").cloned()
+    };
+    assert_eq!(kept("cus_1+~").as_deref(), Some("cus_1 ~"));
+    assert_eq!(kept(&"x".repeat(256)), Some("x".repeat(256)));
+    for odd in ["", "a%0Ab", "a%7Fb", "gr%C3%BCn", &"x".repeat(257)] {
+        assert_eq!(kept(odd), None, "{odd}");
+    }
+}
