@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+
+use crate::hexadecimal;
 
 /// About so many bytes of parts are hashed at once.
 const GATHERED: usize = 1_024;
 
 /// A SHA-256 digest. On the wire 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -59,7 +60,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        hexadecimal::write(&self.0, formatter)
     }
 }
 
@@ -69,21 +70,22 @@ impl fmt::Debug for Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
+impl TryFrom<&str> for Digest {
     type Error = InvalidDigest;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let mut bytes = [0_u8; 32];
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(InvalidDigest);
-        }
-        hex::decode_to_slice(&text, &mut bytes).map_err(|_| InvalidDigest)?;
-        Ok(Self(bytes))
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        hexadecimal::parse(text).map(Self).ok_or(InvalidDigest)
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        hexadecimal::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hexadecimal::deserialize(deserializer).map(Self)
     }
 }
 
@@ -136,14 +138,14 @@ mod tests {
         let digest = Digest::of(b"abc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);
-        assert_eq!(Digest::try_from(text.to_owned()), Ok(digest));
+        assert_eq!(Digest::try_from(text), Ok(digest));
         for wrong in [
             text.to_uppercase(),
             text[1..].to_owned(),
             format!("{text}0"),
             "z".repeat(64),
         ] {
-            assert_eq!(Digest::try_from(wrong), Err(InvalidDigest));
+            assert_eq!(Digest::try_from(wrong.as_str()), Err(InvalidDigest));
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::hexadecimal;
 
 /// Names one command of one filter instance: a 128-bit nonce drawn when the VM was configured and a 64-bit counter.
 /// On the wire 48 lower-case hexadecimal digits. The id of a reserve names its hold as well.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId([u8; 24]);
 
 /// Names a hold: the id of the reserve that made it.
@@ -39,7 +40,7 @@ impl CommandId {
 
 impl fmt::Display for CommandId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        hexadecimal::write(&self.0, formatter)
     }
 }
 
@@ -49,21 +50,22 @@ impl fmt::Debug for CommandId {
     }
 }
 
-impl TryFrom<String> for CommandId {
+impl TryFrom<&str> for CommandId {
     type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let mut bytes = [0_u8; 24];
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(InvalidId);
-        }
-        hex::decode_to_slice(&text, &mut bytes).map_err(|_| InvalidId)?;
-        Ok(Self(bytes))
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        hexadecimal::parse(text).map(Self).ok_or(InvalidId)
     }
 }
 
-impl From<CommandId> for String {
-    fn from(id: CommandId) -> Self {
-        id.to_string()
+impl Serialize for CommandId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        hexadecimal::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CommandId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hexadecimal::deserialize(deserializer).map(Self)
     }
 }
 
@@ -89,7 +91,7 @@ mod tests {
         assert!(CommandId::new(nonce, 255) < CommandId::new(nonce, 256));
         let id = CommandId::new(nonce, 1);
         assert_eq!(id.to_string(), format!("{}{:016x}", "07".repeat(16), 1));
-        assert_eq!(CommandId::try_from(id.to_string()), Ok(id));
-        assert_eq!(CommandId::try_from("00".to_owned()), Err(InvalidId));
+        assert_eq!(CommandId::try_from(id.to_string().as_str()), Ok(id));
+        assert_eq!(CommandId::try_from("00"), Err(InvalidId));
     }
 }

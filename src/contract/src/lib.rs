@@ -9,6 +9,7 @@
 pub mod digest;
 pub mod endpoint;
 pub mod grant;
+mod hexadecimal;
 pub mod ids;
 pub mod lifecycle;
 pub mod money;
