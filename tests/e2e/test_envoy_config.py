@@ -145,6 +145,7 @@ def test_a_vendor_is_reached_by_prefix_by_host_and_by_listener(keybrake: Keybrak
     key = keybrake.issue(allowed_endpoints=READS)
     for base, host in (
         (f"{keybrake.url}/stripe", None),
+        (f"{keybrake.url}/stripe", "api.stripe.com"),
         (keybrake.url, "api.stripe.com"),
         (keybrake.url, "api.stripe.com:443"),
         (keybrake.stripe_url, None),
