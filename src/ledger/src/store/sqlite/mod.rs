@@ -19,6 +19,7 @@ use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
@@ -131,6 +132,10 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|error| Failure::from(error).into_open_error(path))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // One plan per statement: without this SQLite prepares some of them anew for each value that is bound.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|error| Failure::from(error).into_open_error(path))?;
     Ok(connection)
 }
 
