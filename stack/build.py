@@ -14,6 +14,8 @@ from stack.errors import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "wasm32-wasip1"
+# Of what runs on this machine rather than in Envoy.
+HOST_PROFILE = ("--profile", "host")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def check_tools() -> None:
 def build() -> Artifacts:
     """Builds what is not up to date, in release mode; cargo writes to standard error. Raises `StackError`."""
     _add_target()
-    _cargo("the filter", ["build", "--release", "--target", TARGET, "-p", "keybrake-filter"])
-    _cargo("ledger and sandbox", ["build", "--release", "-p", "keybrake-ledger", "-p", "keybrake-sandbox"])
+    cargo("the filter", ["build", "--release", "--target", TARGET, "-p", "keybrake-module"])
+    cargo("ledger and sandbox", ["build", *HOST_PROFILE, "-p", "keybrake-ledger", "-p", "keybrake-sandbox"])
     made = artifacts()
     if made.missing():
         raise StackError(f"cargo has built, but {made.missing()[0]} is not there")
@@ -55,10 +57,8 @@ def artifacts() -> Artifacts:
         target = Path(json.loads(asked)["target_directory"])
     except (ValueError, KeyError):
         raise StackError("cargo metadata cannot read the workspace: run `cargo metadata` to see why") from None
-    release = target / "release"
-    return Artifacts(
-        target / TARGET / "release" / "keybrake_filter.wasm", release / "keybrake", release / "keybrake-sandbox"
-    )
+    host = target / "host"
+    return Artifacts(target / TARGET / "release" / "keybrake_filter.wasm", host / "keybrake", host / "keybrake-sandbox")
 
 
 def _add_target() -> None:
@@ -75,7 +75,8 @@ def _captured(argv: list[str]) -> str:
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 
-def _cargo(what: str, arguments: list[str]) -> None:
+def cargo(what: str, arguments: list[str]) -> None:
+    """Runs cargo; `what` names in the error what could not be built. Raises `StackError`."""
     # Progress is for somebody who watches; without a terminal only what is wrong is said.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     if subprocess.run(["cargo", *arguments, *quiet], cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode != 0:

@@ -236,7 +236,7 @@ def main() -> int:
 
     try:
         made = build.build()
-        build._cargo("the load generator", ["build", "--release", "-p", "keybrake-tests", "--bin", "load"])
+        build.cargo("the load generator", ["build", *build.HOST_PROFILE, "-p", "keybrake-tests", "--bin", "load"])
         bench = Bench(options.quick, options.only)
         target = made.ledger.parent.parent
         with tempfile.TemporaryDirectory(dir=target, prefix="bench-") as name, ExitStack() as open_things:

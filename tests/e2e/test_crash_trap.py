@@ -40,7 +40,7 @@ STREAM_IDLE_MS = 6_000
 def trapping(artifacts: build.Artifacts) -> Path:
     """The filter with fail points: a request header makes it trap."""
     target = artifacts.wasm.parent.parent.parent / "fail-points"
-    command = ["cargo", "build", "--release", "--target", build.TARGET, "-p", "keybrake-filter"]
+    command = ["cargo", "build", "--release", "--target", build.TARGET, "-p", "keybrake-module"]
     command += ["--features", "fail_points", "--target-dir", str(target)]
     subprocess.run(command, cwd=build.ROOT, check=True, stdin=subprocess.DEVNULL)
     return target / build.TARGET / "release" / artifacts.wasm.name

@@ -70,6 +70,7 @@ fn crates_depend_only_along_the_arrows() {
             "keybrake-filter",
             vec!["keybrake-contract", "keybrake-policy"],
         ),
+        ("keybrake-module", vec!["keybrake-filter"]),
         (
             "keybrake-ledger",
             vec!["keybrake-contract", "keybrake-policy"],
@@ -116,6 +117,7 @@ fn the_core_uses_only_the_few_crates_it_is_allowed() {
                 &["keybrake-policy", "proxy-wasm", "log", "base64"],
             ]
             .concat(),
+            "keybrake-module" => vec!["keybrake-filter", "proxy-wasm"],
             _ => Vec::new(),
         }
     };

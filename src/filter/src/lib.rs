@@ -20,17 +20,11 @@ mod worker;
 #[cfg(not(target_arch = "wasm32"))]
 pub use clock::set as set_clock;
 
-/// Registers the root context with the SDK. The module's `_initialize` calls it.
+/// Registers the root context with the SDK. The module's `_initialize` calls it (in the package `keybrake-module`).
 pub fn start() {
     proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
     // After the SDK has set its own hook, which logs.
     #[cfg(target_arch = "wasm32")]
     metrics::count_none_open_after_a_panic();
     proxy_wasm::set_root_context(|context_id| Box::new(root::Root::new(context_id)));
-}
-
-#[cfg(target_arch = "wasm32")]
-mod entry {
-    #![allow(missing_docs)]
-    proxy_wasm::main! {{ crate::start(); }}
 }
