@@ -51,6 +51,7 @@ CHARGE = {
 }
 
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+BUFFER = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
@@ -75,7 +76,12 @@ def _answering(name: str, address: dict[str, Any], codec: str, body: str) -> dic
         "stat_prefix": name,
         "codec_type": codec,
         "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [answer]}]},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
+        # A direct response does not wait for the body, and what answers before a request's end closes the connection;
+        # vendors keep theirs.
+        "http_filters": [
+            {"name": "envoy.filters.http.buffer", "typed_config": {"@type": BUFFER, "max_request_bytes": 1 << 20}},
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}},
+        ],
     }
     return {
         "name": name,
