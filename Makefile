@@ -11,7 +11,7 @@ E2E := tests/e2e
 BENCH := tests/bench
 PYTHON_CODE := stack $(E2E) $(BENCH)
 
-.PHONY: help run up down status test test-rust test-e2e bench bench-quick lint fmt clean python
+.PHONY: help run up down status test test-rust test-e2e soak bench bench-quick lint fmt clean python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-rust: ## the workspace's own tests
 
 test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one)
+	KEYBRAKE_CRASH_PAIRS=$${KEYBRAKE_CRASH_PAIRS:-200} $(VENV)/bin/python -m pytest $(E2E) -k test_two_parts_that_die $(PYTEST_ARGS)
 
 bench: python ## measure gate and ledger beside their yardsticks; writes target/bench.json
 	@exec $(PYTHON) $(BENCH)/bench.py
