@@ -188,6 +188,115 @@ fn the_first_bad_event_is_named() {
     }
 }
 
+/// Runs `keybrake audit …` in a folder without a running service.
+fn audit(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    finished(keybrake(folder).arg("audit").args(arguments))
+}
+
+#[test]
+fn heads_kept_elsewhere_and_an_export_are_verified_with_the_public_key() {
+    let service = Service::start_in(tempfile::tempdir().unwrap(), |command| {
+        command.args(["--heads-file", "kept.jsonl", "--sign-every-events", "2"]);
+    });
+    for _ in 0..3 {
+        service.issue(FIVE_FIELDS);
+    }
+    let folder = service.stop();
+    let run = |arguments: &[&str]| audit(folder.path(), arguments);
+    let fine = |arguments: &[&str]| {
+        let (code, out, err) = run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {out} {err}");
+        (out, err)
+    };
+    let kept = std::fs::read_to_string(folder.path().join("kept.jsonl")).unwrap();
+    assert_eq!(
+        kept.lines().count(),
+        2,
+        "after two events, and at the end: {kept}"
+    );
+    assert_eq!(fine(&["heads"]).0.trim_end(), kept.lines().last().unwrap());
+    let key = fine(&["public-key"]).0.trim_end().to_owned();
+    assert!(kept.contains(&key), "{key}");
+    let whole = fine(&["verify", "--heads", "kept.jsonl", "--public-key", &key]).0;
+    assert!(whole.contains(&format!("with {key}")), "{whole}");
+    assert!(
+        whole.contains("heads kept elsewhere that agree: 2"),
+        "{whole}"
+    );
+
+    let (out, err) = fine(&["export", "--output", "audit.jsonl"]);
+    assert_eq!(
+        (out.as_str(), err.trim_end()),
+        ("", "exported: events 1 to 3, all signed")
+    );
+    assert_eq!(
+        fine(&["export"]).0,
+        std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap()
+    );
+    assert!(
+        run(&["export", "--output", "audit.jsonl"])
+            .2
+            .contains("cannot write audit.jsonl")
+    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    for name in ["audit.jsonl", "kept.jsonl"] {
+        std::fs::copy(folder.path().join(name), elsewhere.path().join(name)).unwrap();
+    }
+    let verify = ["verify", "--export", "audit.jsonl", "--public-key", &key];
+    let (code, out, err) = audit(elsewhere.path(), &verify);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("3 events"), "{out}");
+    let other = [
+        "verify",
+        "--export",
+        "audit.jsonl",
+        "--public-key",
+        &"0".repeat(64),
+    ];
+    let (code, _, err) = audit(elsewhere.path(), &other);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("another key"), "{err}");
+    let text = std::fs::read_to_string(elsewhere.path().join("audit.jsonl")).unwrap();
+    let cut: Vec<&str> = text.lines().take(4).collect();
+    std::fs::write(elsewhere.path().join("audit.jsonl"), cut.join("\n")).unwrap();
+    let verify = ["verify", "--export", "audit.jsonl", "--heads", "kept.jsonl"];
+    let (code, _, err) = audit(elsewhere.path(), &verify);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("event 3 is missing"), "{err}");
+}
+
+#[test]
+fn an_older_database_that_was_put_back_is_refused_in_one_clear_line() {
+    let with_heads = |command: &mut std::process::Command| {
+        command.args(["--heads-file", "kept.jsonl"]);
+    };
+    let service = Service::start_in(tempfile::tempdir().unwrap(), with_heads);
+    service.issue(FIVE_FIELDS);
+    let folder = service.stop();
+    let database = folder.path().join("run/keybrake.db");
+    std::fs::copy(&database, folder.path().join("old.db")).unwrap();
+    let service = Service::start_in(folder, with_heads);
+    service.issue(FIVE_FIELDS);
+    let folder = service.stop();
+    std::fs::copy(folder.path().join("old.db"), &database).unwrap();
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "off",
+        "--heads-file",
+        "kept.jsonl",
+    ];
+    let (code, out, err) = finished(keybrake(folder.path()).args(serve));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains("it ends at event 1, and event 2 was signed"),
+        "{err}"
+    );
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
 #[test]
 fn what_fails_is_one_clear_line() {
     let service = Service::start();

@@ -13,6 +13,7 @@ use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{CountedReason, ExecutedMoney, ReleaseCause};
 use serde::{Deserialize, Serialize};
 
+use super::heads::PublicKey;
 use crate::book::PricedBy;
 
 /// A balance after what the event tells.
@@ -305,6 +306,17 @@ pub struct Counted<'a> {
     pub listener: &'a str,
     /// What they were refused for.
     pub reason: CountedReason,
+}
+
+/// Heads are signed by another key from here on.
+#[derive(Debug, Clone, Serialize)]
+pub struct SigningKeyChanged {
+    /// When.
+    pub at: i64,
+    /// `signing_key`.
+    pub event: &'static str,
+    /// The key that signs from now on.
+    pub public_key: PublicKey,
 }
 
 /// Writes an event in canonical form into this buffer, which is emptied first.

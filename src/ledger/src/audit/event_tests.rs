@@ -154,4 +154,9 @@ fn every_event_with_all_its_members_is_canonical() {
         listener: "stripe",
         reason: CountedReason::VaultKeyInvalid,
     });
+    is_canonical(&SigningKeyChanged {
+        at: 1,
+        event: "signing_key",
+        public_key: "0a".repeat(32).parse().unwrap(),
+    });
 }

@@ -1,15 +1,24 @@
-//! The audit chain: what an event looks like, how it is chained, how a chain is checked.
+//! The audit chain: what an event looks like, how it is chained and signed, how a chain is checked.
 //!
-//! Here: canonical events and their hashes. Not here: where they are kept (`store`), when one is written (`engine`), the public
-//! entries (`model::Entry`).
+//! Here: canonical events and their hashes, signed heads, what a verification finds. Not here: where they are kept (`store`),
+//! when one is written or signed (`engine`), the files of key and heads (`signing`), the public entries (`model::Entry`).
 
 mod chain;
 mod event;
+mod export;
+mod heads;
+mod key_facts;
+mod projection;
+mod report;
 mod verify;
 
 pub use chain::{next, start};
 pub use event::{
-    Alarm, BalanceAfter, CapRefused, Counted, Decided, Ended, Judged, Orphan, Replayed, Tombstone,
-    canonical,
+    Alarm, BalanceAfter, CapRefused, Counted, Decided, Ended, Judged, Orphan, Replayed,
+    SigningKeyChanged, Tombstone, canonical,
 };
-pub use verify::verify;
+pub use export::{ExportError, export, verify_export};
+pub use heads::{Head, InvalidHeads, NotHex, PublicKey, Signature, SignedHeads, SigningKey};
+pub use key_facts::key_facts;
+pub use report::{Broken, SignedUpTo, VerifyReport};
+pub use verify::{Tail, Trust, Verifier, verify};

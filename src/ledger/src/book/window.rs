@@ -90,6 +90,29 @@ impl Window {
         }
     }
 
+    /// The window with this [`Self::code`]; `None`: no window of these kinds has it.
+    #[must_use]
+    pub fn from_code(code: i64) -> Option<Self> {
+        let (kind, day) = match (
+            code.div_euclid(1_000_000_000),
+            code.rem_euclid(1_000_000_000),
+        ) {
+            (0, 0) => {
+                return Some(Self {
+                    kind: WindowKind::Lifetime,
+                    first: Date::ZERO,
+                });
+            }
+            (1, day) => (WindowKind::Day, day),
+            (2, day) => (WindowKind::Month, day),
+            _ => return None,
+        };
+        let part = |weight: i64, most: i64| i8::try_from(day.div_euclid(weight).rem_euclid(most));
+        let year = i16::try_from(day.div_euclid(10_000)).ok()?;
+        let first = Date::new(year, part(100, 100).ok()?, part(1, 100).ok()?).ok()?;
+        Some(Self { kind, first }).filter(|window| window.code() == code)
+    }
+
     /// `day:2026-11-23`, `month:2026-11`, `lifetime`.
     #[must_use]
     pub fn label(self) -> String {
@@ -177,8 +200,16 @@ mod tests {
             let window = at(kind, instant);
             assert_eq!(window.label(), label);
             assert_eq!(window.code(), code);
+            assert_eq!(Window::from_code(code), Some(window));
             let resets = resets.map(|text| text.parse::<Timestamp>().unwrap());
             assert_eq!(window.resets_at(), resets);
+        }
+    }
+
+    #[test]
+    fn other_numbers_are_no_windows() {
+        for code in [-1, 1, 1_020_261_331, 1_020_260_230, 3_020_261_231, i64::MIN] {
+            assert_eq!(Window::from_code(code), None, "{code}");
         }
     }
 

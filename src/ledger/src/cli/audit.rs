@@ -1,15 +1,13 @@
-//! `keybrake audit`: `list` from a running ledger, `verify` straight from a database.
-
-use std::path::PathBuf;
+//! `keybrake audit`: `list` from a running ledger, the rest straight from a database (`chain`).
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::cli::chain::{self, Database, ExportArguments, PublicKeyArguments, VerifyArguments};
 
 use crate::cli::client::{Client, with_query};
 use crate::cli::table::{cell, table};
 use crate::cli::{Failure, block_on, print, print_json};
-use crate::config;
-use crate::engine::{self, VerifyReport};
 use crate::http::credentials::Role;
 
 #[derive(Debug, clap::Subcommand)]
@@ -20,11 +18,23 @@ pub enum Command {
                             keybrake audit list --idempotency-key order-17 --json"
     )]
     List(Box<ListArguments>),
-    /// Verify the chain of audit events in a database and name the first bad one. The ledger may be running.
+    /// Verify the chain of audit events in a database or an export, and name the first thing that is not as it was written.
     #[command(after_help = "Examples:\n  keybrake audit verify\n  \
-                            keybrake audit verify --database-url sqlite:/var/lib/keybrake/keybrake.db --json\n\n\
-                            Exit code 1: the chain is broken, or cannot be read.")]
+                            keybrake audit verify --heads kept-heads.jsonl\n  \
+                            keybrake audit verify --export audit.jsonl --public-key 3f…\n\n\
+                            Exit code 1: something is broken, or cannot be read. docs/audit.md says what is proven by what.")]
     Verify(VerifyArguments),
+    /// Print the heads that were signed last, for safe keeping: one line of JSON.
+    #[command(after_help = "Examples:\n  keybrake audit heads >> /mnt/elsewhere/kept-heads.jsonl")]
+    Heads(Database),
+    /// Write the signed events as JSON Lines, for whoever verifies them without the database. The ledger may be running.
+    #[command(
+        after_help = "Examples:\n  keybrake audit export --output audit.jsonl\n  \
+                            keybrake audit export | gzip > audit.jsonl.gz"
+    )]
+    Export(ExportArguments),
+    /// Print the public key that signed heads are checked with.
+    PublicKey(PublicKeyArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,34 +83,14 @@ pub struct ListArguments {
     json: bool,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct VerifyArguments {
-    /// The database: sqlite:PATH [default: keybrake.db in the run folder]
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "KEYBRAKE_DATABASE_URL",
-        hide_env_values = true
-    )]
-    database_url: Option<String>,
-    /// The run folder
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        env = "KEYBRAKE_RUN_DIR",
-        default_value = ".run"
-    )]
-    run_dir: PathBuf,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs `keybrake audit …`.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::List(arguments) => list(*arguments),
-        Command::Verify(arguments) => verify(arguments),
+        Command::Verify(arguments) => chain::verify(arguments),
+        Command::Heads(database) => chain::heads(&database),
+        Command::Export(arguments) => chain::export(&arguments),
+        Command::PublicKey(arguments) => chain::public_key(&arguments),
     }
 }
 
@@ -175,49 +165,4 @@ fn row(entry: &Value) -> Vec<String> {
         cell(entry, "vendor_object_id"),
         cell(entry, "replays"),
     ]
-}
-
-fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
-    let database = match arguments.database_url.filter(|url| !url.is_empty()) {
-        Some(url) => config::sqlite_path(&url).map_err(Failure::usage)?,
-        None => arguments.run_dir.join("keybrake.db"),
-    };
-    let report = engine::verify(&database).map_err(Failure::new)?;
-    if arguments.json {
-        print_json(&as_json(&report))?;
-    }
-    match &report.broken {
-        Some(broken) => Err(Failure::new(format!(
-            "the audit chain is broken: {broken} ({} events before it are whole)",
-            report.events
-        ))),
-        None if arguments.json => Ok(()),
-        None => {
-            let VerifyReport {
-                chain,
-                events,
-                head: (seq, hash),
-                ..
-            } = &report;
-            print(&format!(
-                "the audit chain is whole: {events} events, chain {chain}, head {seq} {hash}"
-            ))
-        }
-    }
-}
-
-fn as_json(report: &VerifyReport) -> Value {
-    let VerifyReport {
-        chain,
-        events,
-        head: (seq, hash),
-        broken,
-    } = report;
-    json!({
-        "whole": broken.is_none(),
-        "chain": chain,
-        "events": events,
-        "head": {"seq": seq, "hash": hash},
-        "broken": broken.as_ref().map(ToString::to_string),
-    })
 }

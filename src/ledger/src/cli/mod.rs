@@ -1,9 +1,10 @@
 //! The command line of `keybrake`.
 //!
 //! Here: flags, help, exit codes (0 done, 1 failed, 2 wrong use), what is printed. Not here: what a command does to
-//! money or keys: `serve` opens a ledger, `audit verify` reads a database, the rest calls a running ledger's API.
+//! money or keys: `serve` opens a ledger, what is about the chain reads a database, the rest calls a running ledger's API.
 
 mod audit;
+mod chain;
 mod client;
 mod keys;
 mod serve;
@@ -24,6 +25,7 @@ Examples:
   keybrake keys list --status active
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
+  keybrake audit export --output audit.jsonl
 
 Exit codes: 0 done, 1 failed, 2 wrong use.";
 
@@ -42,7 +44,7 @@ enum Command {
     /// Issue, list, show and revoke vault keys of a running ledger.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Read the audit of a running ledger, or verify the chain in a database.
+    /// Read the audit of a running ledger; verify and export the chain in a database.
     #[command(subcommand)]
     Audit(audit::Command),
     /// Print the OpenAPI document of the public API.

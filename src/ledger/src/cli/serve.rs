@@ -20,6 +20,7 @@ use crate::http::commands::Commands;
 use crate::http::credentials::{Credentials, Reload};
 use crate::http::listen::{self, Socket, Versions};
 use crate::http::{Api, router};
+use crate::signing::{MissingKey, SigningOptions};
 use crate::telemetry::{self, LogFormat};
 use crate::vendors::Vendors;
 
@@ -67,6 +68,22 @@ pub struct Arguments {
     /// A folder with further vendor packs (*.json); one named as a built-in pack takes its place
     #[arg(long, value_name = "FOLDER")]
     vendors: Option<PathBuf>,
+    /// The Ed25519 private key that signs the heads of the audit (PEM, PKCS#8); made if it is missing
+    /// [default: the database's name and .signing-key]
+    #[arg(long, value_name = "FILE", env = "KEYBRAKE_SIGNING_KEY_FILE")]
+    signing_key_file: Option<PathBuf>,
+    /// Make a new signing key although heads were signed by one that is gone; the audit says so
+    #[arg(long)]
+    new_signing_key: bool,
+    /// Append signed heads to this file as well: it shows a tail that was cut off and an older database that was put back
+    #[arg(long, value_name = "FILE", env = "KEYBRAKE_HEADS_FILE")]
+    heads_file: Option<PathBuf>,
+    /// Sign the head of the audit after so many events
+    #[arg(long, value_name = "EVENTS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sign_every_events: u64,
+    /// Sign the head of the audit when an event has waited so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    sign_every_seconds: u32,
     /// How late an outcome may be before its attempt counts as unknown
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     sweep_grace_ms: u32,
@@ -145,6 +162,11 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         commands_listen,
         database_url,
         vendors,
+        signing_key_file,
+        new_signing_key,
+        heads_file,
+        sign_every_events,
+        sign_every_seconds,
         sweep_grace_ms,
         forward_within_ms,
         run_dir,
@@ -158,9 +180,8 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         Some(url) => config::sqlite_path(&url).map_err(Failure::usage)?,
         None => run_dir.join("keybrake.db"),
     };
-    let socket = socket
-        .filter(|path| !path.as_os_str().is_empty())
-        .unwrap_or_else(|| run_dir.join("ledger.sock"));
+    let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+    let socket = given(socket).unwrap_or_else(|| run_dir.join("ledger.sock"));
     let clock_file = config::check_test_clock(
         variable("KEYBRAKE_TEST_CLOCK").as_deref(),
         variable("KEYBRAKE_VENDOR").as_deref(),
@@ -174,6 +195,17 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         ledger: LedgerOptions {
             sweep_grace_ms,
             forward_within_ms,
+            signing: SigningOptions {
+                key_file: given(signing_key_file),
+                missing_key: if new_signing_key {
+                    MissingKey::MakeAnother
+                } else {
+                    MissingKey::MakeTheFirst
+                },
+                heads_file: given(heads_file),
+                every_events: sign_every_events,
+                every_ms: i64::from(sign_every_seconds).saturating_mul(1_000),
+            },
             ..LedgerOptions::new(database)
         },
         clock: Clock::new(clock_file).map_err(Failure::new)?,

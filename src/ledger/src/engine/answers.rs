@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use keybrake_contract::money::Micros;
 
+use crate::signing::UnusableFile;
+
 /// Why the ledger could not be opened. One clear line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -24,6 +26,31 @@ pub enum OpenError {
     /// It is not a database, or damaged.
     #[error("the database {path} is corrupt or not a keybrake database: {why}")]
     Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        why: String,
+    },
+    /// A file that signing needs cannot be used.
+    #[error(transparent)]
+    File(#[from] UnusableFile),
+    /// The key that signed the heads so far is gone.
+    #[error(
+        "the signing key {path} is missing, and the heads of this database were signed with it (public key {public_key}): put it \
+         back, or start once with --new-signing-key"
+    )]
+    LostKey {
+        /// Where it was looked for.
+        path: String,
+        /// What its signatures are checked with.
+        public_key: String,
+    },
+    /// The chain is not the one that was signed.
+    #[error(
+        "the database {path} is not as it was signed: {why}; run `keybrake audit verify`, and move the file of signed heads away \
+         only if you know why"
+    )]
+    NotAsSigned {
         /// The file.
         path: String,
         /// What was found.
@@ -193,48 +220,4 @@ impl Histogram {
         let slot = bucket.map_or(&mut self.above, |(_, count)| count);
         *slot = slot.saturating_add(1);
     }
-}
-
-/// What `keybrake audit verify` found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// The chain's id.
-    pub chain: String,
-    /// Events that were read and found right, from the first.
-    pub events: u64,
-    /// The last one found right: its number and hash (64 hexadecimal digits; of the chain's start when there is none).
-    pub head: (u64, String),
-    /// The first event that is not as it was written; `None`: the chain is whole.
-    pub broken: Option<Broken>,
-}
-
-/// Where and how a chain is broken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// The event does not hash to what is stored with it, or does not follow from the one before.
-    #[error("event {seq} was edited or moved")]
-    Altered {
-        /// Its number.
-        seq: u64,
-    },
-    /// An event is missing in the middle.
-    #[error("event {seq} is missing")]
-    Missing {
-        /// Its number.
-        seq: u64,
-    },
-    /// Events at the end are missing: the head that the database keeps is further on.
-    #[error("the chain was cut off after event {last}: the head is event {head}")]
-    CutOff {
-        /// Last event that is there.
-        last: u64,
-        /// The event that the head names.
-        head: u64,
-    },
-    /// The last event is there, but is not the one the head names.
-    #[error("event {seq} is not the head that was recorded")]
-    NotTheHead {
-        /// Its number.
-        seq: u64,
-    },
 }

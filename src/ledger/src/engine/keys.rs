@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use keybrake_contract::digest::Digest;
 use keybrake_contract::vault_key;
-use serde_json::{Value, json};
 
 use super::writer::Writer;
+use crate::audit::key_facts;
 use crate::clock::timestamp;
 use crate::model::{Balance, IssuedKey, Key, KeyChange, NewKey, SecretText};
 use crate::store::{FullKey, Store, StoreError};
@@ -153,30 +153,12 @@ impl<S: Store> Writer<S> {
 
     /// The event shows the key as it is after it; never its digest.
     fn key_event(&mut self, event: &str, key: &Key) -> Result<(), StoreError> {
-        let value = json!({
-            "at": self.now,
-            "caps": key.caps,
-            "event": event,
-            "expires_at": key.expires_at.as_millisecond(),
-            "grant": key.grant,
-            "key_id": key.key_id,
-            "label": key.label,
-            "workspace": key.workspace,
-            "worst_case": key.worst_case,
-        });
-        // A `Value` keeps the members of every object sorted.
-        self.tell(&without_nulls(value))?;
+        let mut value = key_facts(key);
+        if let Some(members) = value.as_object_mut() {
+            members.insert("at".to_owned(), self.now.into());
+            members.insert("event".to_owned(), event.into());
+        }
+        self.tell(&value)?;
         Ok(())
-    }
-}
-
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(members) => members
-            .into_iter()
-            .filter(|(_, member)| !member.is_null())
-            .map(|(name, member)| (name, without_nulls(member)))
-            .collect(),
-        other => other,
     }
 }

@@ -9,6 +9,7 @@ mod answers;
 mod balances;
 mod conclude;
 mod decided;
+mod heads;
 mod key_cache;
 mod keys;
 mod outcome;
@@ -32,6 +33,7 @@ use keybrake_contract::wire::CommandAnswer;
 use keybrake_policy::pack::Pack;
 use tokio::sync::{Mutex, oneshot, watch};
 
+use self::heads::Signer;
 use self::keys::{Change, Drawn, draw};
 use self::pool::Pool;
 use self::work::{CLOCK_TOLERANCE_MS, Job, Reply, Shared};
@@ -41,11 +43,13 @@ use crate::clock::Clock;
 use crate::model::{
     AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page,
 };
-use crate::store::{ListError, Reads as _, sqlite};
+use crate::signing::SigningOptions;
+use crate::store::{ListError, Reads as _, StoreError, sqlite};
 
+pub use crate::audit::{Broken, Trust, VerifyReport};
 pub use answers::{
-    Broken, ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness,
-    Unavailable, UnknownFigures, VerifyReport,
+    ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness, Unavailable,
+    UnknownFigures,
 };
 pub use received::{Prepared, Received};
 
@@ -66,6 +70,8 @@ pub struct LedgerOptions {
     pub answers_kept_ms: i64,
     /// Milliseconds a command id is remembered at least.
     pub commands_kept_ms: i64,
+    /// How the heads of the audit chain are signed and kept.
+    pub signing: SigningOptions,
 }
 
 impl LedgerOptions {
@@ -80,6 +86,7 @@ impl LedgerOptions {
             sweep_grace_ms: 30_000,
             answers_kept_ms: 400 * 24 * 3_600_000,
             commands_kept_ms: 3_600_000,
+            signing: SigningOptions::default(),
         }
     }
 }
@@ -133,11 +140,12 @@ impl Ledger {
             path: database.display().to_string(),
             why,
         };
-        let store = sqlite::open(&database)?;
+        let mut store = sqlite::open(&database)?;
+        let signer = Signer::open(&mut store, &options)?;
         let pool = Pool::open(&database)?;
         let queue = options.queue;
-        let writer =
-            Writer::new(store, options, vendor_memory_ms).map_err(|error| unusable(error.0))?;
+        let writer = Writer::new(store, signer, options, vendor_memory_ms)
+            .map_err(|error| unusable(error.0))?;
         let last_event_at = Arc::new(AtomicI64::new(writer.last_event_at()));
         let (jobs, waiting) = sync_channel(queue);
         let (failed_sender, failed) = watch::channel(None);
@@ -402,16 +410,44 @@ impl Ledger {
     }
 }
 
-/// Reads a database's whole audit chain and names the first bad event. Reads only; the ledger may be running.
+/// Reads a database's whole audit chain, its signed heads and what was made from its events, and names the first thing that
+/// is not as it was written. Reads only; the ledger may be running.
 ///
 /// # Errors
 /// [`OpenError`] when it cannot be read.
-pub fn verify(database: &Path) -> Result<VerifyReport, OpenError> {
+pub fn verify(database: &Path, trust: &Trust) -> Result<VerifyReport, OpenError> {
     let mut reads = sqlite::open_reads(database)?;
-    crate::audit::verify(&mut reads).map_err(|error| OpenError::Corrupt {
+    crate::audit::verify(&mut reads, trust).map_err(|error| OpenError::Corrupt {
         path: database.display().to_string(),
         why: error.0,
     })
+}
+
+/// Writes a database's audit chain for whoever verifies it elsewhere: see [`crate::audit::export`]. The ledger may be running.
+///
+/// # Errors
+/// One clear line.
+pub fn export(
+    database: &Path,
+    into: &mut impl std::io::Write,
+) -> Result<(u64, u64), crate::audit::ExportError> {
+    let unusable = |error: OpenError| StoreError(error.to_string());
+    let mut reads = sqlite::open_reads(database).map_err(unusable)?;
+    crate::audit::export(&mut reads, into)
+}
+
+/// The signed heads that a database kept last, as they are.
+///
+/// # Errors
+/// [`OpenError`] when it cannot be read.
+pub fn last_signed_heads(database: &Path) -> Result<Option<String>, OpenError> {
+    let mut reads = sqlite::open_reads(database)?;
+    reads
+        .last_signed_heads()
+        .map_err(|error| OpenError::Corrupt {
+            path: database.display().to_string(),
+            why: error.0,
+        })
 }
 
 #[cfg(test)]

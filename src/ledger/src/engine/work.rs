@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use keybrake_contract::wire::CommandAnswer;
 use tokio::sync::{oneshot, watch};
 
+use super::heads::Sign;
 use super::keys::Change;
 use super::writer::{Tick, Writer};
 use super::{Figures, Received, Unavailable};
@@ -140,6 +141,7 @@ pub(super) fn run<S: Store>(
     let last_words = |writer: &mut Writer<S>| {
         writer.begin(clock.now_ms())?;
         writer.write_counts()?;
+        writer.sign(Sign::Now)?;
         writer.commit(0)
     };
     if let Err(error) = last_words(&mut writer) {
@@ -267,6 +269,7 @@ fn chores<S: Store>(writer: &mut Writer<S>, clock: &Clock) -> Result<Tick, Store
         return Ok(Tick::Done);
     }
     writer.begin(clock_ms)?;
+    writer.tell_new_key()?;
     let tick = writer.tick()?;
     writer.commit(0)?;
     Ok(tick)

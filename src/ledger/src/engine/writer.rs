@@ -10,6 +10,7 @@ use keybrake_contract::wire::{Command, CommandAnswer, CommandResult, CountedReas
 
 use super::admit::cap_refusal;
 use super::alarms::AlarmKind;
+use super::heads::{Sign, Signer};
 use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
 use super::remembered::Remembered;
@@ -48,7 +49,8 @@ pub(super) struct Writer<S> {
     pub(super) key_count: u64,
     /// Whether the clock was too far behind the last event when it was last looked at.
     pub(super) is_clock_behind: bool,
-    head: ChainHead,
+    pub(super) signer: Signer,
+    pub(super) head: ChainHead,
     is_head_moved: bool,
     remembered: u32,
     prune_cursor: Option<CommandId>,
@@ -60,6 +62,7 @@ impl<S: Store> Writer<S> {
     /// A writer on this store. Checks the chain's head against the last event.
     pub(super) fn new(
         mut store: S,
+        signer: Signer,
         options: LedgerOptions,
         vendor_memory_ms: HashMap<String, i64>,
     ) -> Result<Self, StoreError> {
@@ -77,6 +80,7 @@ impl<S: Store> Writer<S> {
             open_attempts,
             key_count,
             is_clock_behind: false,
+            signer,
             head,
             is_head_moved: false,
             remembered: 0,
@@ -112,8 +116,10 @@ impl<S: Store> Writer<S> {
         if self.is_head_moved {
             self.store.set_chain_head(&self.head)?;
         }
+        self.sign(Sign::WhenDue)?;
         let begun = Instant::now();
         self.store.commit()?;
+        self.signer.committed();
         if std::mem::take(&mut self.is_head_moved) {
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.tally.commits = self.tally.commits.saturating_add(1);
@@ -196,6 +202,7 @@ impl<S: Store> Writer<S> {
             .map_err(|error| StoreError(format!("an event cannot be written: {error}")))?;
         self.head = audit::next(&self.head, self.now, &self.buffer);
         self.is_head_moved = true;
+        self.signer.told(self.now);
         self.store.add_event(&self.head, &self.buffer)?;
         Ok(self.head.seq)
     }
@@ -358,11 +365,16 @@ impl<S: Store> Writer<S> {
 
     /// The counts so far.
     pub(super) fn figures(&self) -> Figures {
+        let mut tally = self.tally.clone();
+        let failures = self.signer.failures();
+        if failures > 0 {
+            tally.alarms.insert("heads_not_kept", failures);
+        }
         Figures {
             open_attempts: self.open_attempts,
             keys: self.key_count,
             events: self.head.seq,
-            ..self.tally.clone()
+            ..tally
         }
     }
 }

@@ -15,6 +15,10 @@ use crate::audit;
 use crate::clock::timestamp;
 use crate::model::{Caps, EntryOutcome};
 
+#[path = "conformance_audit.rs"]
+mod audit_tests;
+pub use audit_tests::*;
+
 /// A place for the stores of one test.
 pub trait Backend {
     type Store: Store;
@@ -58,6 +62,8 @@ macro_rules! every_conformance_test {
             what_was_spent_is_summed_by_state_and_time,
             keys_come_back_as_they_were_put,
             the_chain_is_read_in_order,
+            signed_heads_are_kept_in_order,
+            the_pieces_of_the_audit_come_in_their_order,
         );
     };
 }

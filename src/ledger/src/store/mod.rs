@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod pieces;
 mod reads;
 mod rows;
 pub mod sqlite;
@@ -16,6 +17,7 @@ use keybrake_contract::wire::StoredAnswer;
 use crate::book::{Movement, Parts};
 use crate::model::Key;
 
+pub use pieces::{BalancePiece, Piece, RequestPiece};
 pub use reads::{EventRow, ListError, Reads};
 pub use rows::{
     Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
@@ -44,6 +46,12 @@ pub trait Store: Send {
     fn add_event(&mut self, head: &ChainHead, body: &[u8]) -> Result<(), StoreError>;
     /// Keeps the head itself, once before each commit.
     fn set_chain_head(&mut self, head: &ChainHead) -> Result<(), StoreError>;
+    /// Keeps signed heads, the newest of which stands at event `seq` of this store's chain.
+    fn add_signed_heads(&mut self, seq: u64, line: &str) -> Result<(), StoreError>;
+    /// The signed heads that were kept last.
+    fn last_signed_heads(&mut self) -> Result<Option<String>, StoreError>;
+    /// The hash that is stored with an event.
+    fn event_hash(&mut self, seq: u64) -> Result<Option<Digest>, StoreError>;
     /// The body of an event.
     fn event(&mut self, seq: u64) -> Result<Option<Vec<u8>>, StoreError>;
 

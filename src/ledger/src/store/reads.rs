@@ -5,7 +5,7 @@ use keybrake_contract::digest::Digest;
 use crate::engine::UnknownFigures;
 use crate::model::{AuditQuery, Entry, Key, KeyFilter, Page};
 
-use super::{ChainHead, FullKey, StoreError};
+use super::{ChainHead, FullKey, Piece, StoreError};
 use crate::book::Parts;
 
 /// An event as it is stored.
@@ -49,4 +49,11 @@ pub trait Reads: Send {
         &mut self,
         visit: &mut dyn FnMut(EventRow) -> std::ops::ControlFlow<()>,
     ) -> Result<ChainHead, StoreError>;
+    /// The chain's head and every piece that the audit rests on, as of one moment; stops when `visit` says so.
+    fn pieces(
+        &mut self,
+        visit: &mut dyn FnMut(Piece) -> std::ops::ControlFlow<()>,
+    ) -> Result<ChainHead, StoreError>;
+    /// The signed heads that were kept last.
+    fn last_signed_heads(&mut self) -> Result<Option<String>, StoreError>;
 }

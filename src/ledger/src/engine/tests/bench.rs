@@ -13,7 +13,9 @@ use serde_json::value::to_raw_value;
 use tempfile::TempDir;
 
 use crate::clock::{Clock, Hand, timestamp};
-use crate::engine::{Ledger, LedgerOptions, OpenError, Received, Unavailable};
+use crate::engine::{
+    Ledger, LedgerOptions, OpenError, Received, Trust, Unavailable, VerifyReport, verify,
+};
 use crate::model::{AuditQuery, Balance, Caps, Entry, IssuedKey, NewKey};
 
 /// 2026-11-23T12:00:00Z.
@@ -30,8 +32,37 @@ pub fn fresh() -> CommandId {
 pub struct Bench {
     pub ledger: Ledger,
     pub hand: Hand,
-    pub folder: TempDir,
+    pub folder: Folder,
     clock: Clock,
+}
+
+/// A folder with a database that must be whole, with entries as its events say, when the test is over.
+pub struct Folder(Option<TempDir>);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(Some(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.as_ref().unwrap().path()
+    }
+
+    /// The folder, for a test that will damage what is in it.
+    pub fn for_damage(mut self) -> TempDir {
+        self.0.take().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.take()
+            && !std::thread::panicking()
+        {
+            let report = verified(&folder.path().join("k.db"));
+            assert_eq!(report.broken, None);
+        }
+    }
 }
 
 impl Bench {
@@ -40,7 +71,7 @@ impl Bench {
     }
 
     pub fn with(change: impl FnOnce(&mut LedgerOptions)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let (clock, hand) = Clock::manual(NOON);
         let mut options = LedgerOptions::new(folder.path().join("k.db"));
         change(&mut options);
@@ -177,6 +208,11 @@ pub fn open(options: LedgerOptions, clock: &Clock) -> Result<Ledger, OpenError> 
 
 pub fn open_at(database: &Path, clock: &Clock) -> Result<Ledger, OpenError> {
     open(LedgerOptions::new(database), clock)
+}
+
+/// The report on a database, with nothing but itself to rely on.
+pub fn verified(database: &Path) -> VerifyReport {
+    verify(database, &Trust::default()).unwrap()
 }
 
 pub fn received(command: &Command) -> Received {

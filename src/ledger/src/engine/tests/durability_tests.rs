@@ -11,7 +11,7 @@ use keybrake_contract::wire::*;
 
 use super::bench::*;
 use crate::clock::Clock;
-use crate::engine::{LedgerOptions, OpenError, Readiness, Unavailable, verify};
+use crate::engine::{LedgerOptions, OpenError, Readiness, Trust, Unavailable, verify};
 use crate::model::{AuditQuery, EntryOutcome};
 
 /// The child's database; unset in an ordinary run.
@@ -126,7 +126,7 @@ fn words(child: &mut Child, enough: impl Fn(usize, &str) -> bool) -> Vec<(String
 
 /// Everything the child was told is in the database, and the money adds up to the entries.
 async fn is_all_there(database: &Path, words: &[(String, String)]) {
-    assert_eq!(verify(database).unwrap().broken, None);
+    assert_eq!(verified(database).broken, None);
     let (clock, _) = Clock::manual(NOON);
     let ledger = open_at(database, &clock).unwrap();
     let mut entries = Vec::new();
@@ -271,7 +271,7 @@ async fn what_cannot_be_opened_is_one_clear_line() {
         assert!(error.contains(expected), "{name}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    assert!(verify(&folder.path().join("none.db")).is_err());
+    assert!(verify(&folder.path().join("none.db"), &Trust::default()).is_err());
 }
 
 #[tokio::test]
@@ -291,7 +291,16 @@ async fn database_files_are_the_owners_alone() {
         names.push(file.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["k.db", "k.db-shm", "k.db-wal", "k.db.lock"]);
+    assert_eq!(
+        names,
+        [
+            "k.db",
+            "k.db-shm",
+            "k.db-wal",
+            "k.db.lock",
+            "k.db.signing-key"
+        ]
+    );
     ledger.close().await;
 }
 

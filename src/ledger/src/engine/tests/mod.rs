@@ -9,3 +9,5 @@ mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;
 mod objects_tests;
+mod signed_tests;
+mod tamper_tests;

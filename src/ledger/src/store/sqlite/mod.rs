@@ -11,6 +11,7 @@ mod holds;
 mod keys;
 mod memory;
 mod money;
+mod pieces;
 mod read;
 mod schema;
 mod write;

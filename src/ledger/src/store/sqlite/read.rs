@@ -7,11 +7,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::codes::digest;
-use super::{entries, keys, money, write};
+use super::{entries, keys, money, pieces, write};
 use crate::book::Parts;
 use crate::engine::UnknownFigures;
 use crate::model::{AuditQuery, Entry, Key, KeyFilter, KeyStatus, Page};
-use crate::store::{ChainHead, EventRow, FullKey, ListError, Reads, StoreError};
+use crate::store::{ChainHead, EventRow, FullKey, ListError, Piece, Reads, StoreError};
 
 /// Most items of a page, whatever is asked for.
 pub(super) const MAX_PAGE: u32 = 1000;
@@ -156,6 +156,21 @@ impl Reads for SqliteReads {
             }
         }
         Ok(head)
+    }
+
+    fn pieces(
+        &mut self,
+        visit: &mut dyn FnMut(Piece) -> ControlFlow<()>,
+    ) -> Result<ChainHead, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let head = write::chain_head(&transaction)?;
+        // Stopping early is what the visitor wanted: the head is the answer all the same.
+        let _ = pieces::visit_all(&transaction, visit)?;
+        Ok(head)
+    }
+
+    fn last_signed_heads(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(pieces::last_signed_heads(&self.connection)?)
     }
 }
 

@@ -33,6 +33,11 @@ CREATE TABLE events (
     hash BLOB NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
+CREATE TABLE signed_heads (
+    number INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    line TEXT NOT NULL
+) STRICT;
 CREATE TABLE marks (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::checkpoint::Checkpointer;
 use super::codes::{Wrote, command_id, digest};
 use super::memory::{Memory, range};
-use super::{Lock, holds, keys, money};
+use super::{Lock, holds, keys, money, pieces};
 use crate::book::{Movement, Parts};
 use crate::model::Key;
 use crate::store::{
@@ -174,6 +174,26 @@ impl Store for SqliteStore {
                 head.at
             ])?;
         Ok(())
+    }
+
+    fn add_signed_heads(&mut self, seq: u64, line: &str) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT OR FAIL INTO signed_heads (seq, line) VALUES (?1, ?2)")?
+            .execute(params![seq.cast_signed(), line])?;
+        self.written = self.written.saturating_add(1);
+        Ok(())
+    }
+
+    fn last_signed_heads(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(pieces::last_signed_heads(&self.connection)?)
+    }
+
+    fn event_hash(&mut self, seq: u64) -> Result<Option<Digest>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT hash FROM events WHERE seq = ?1")?
+            .query_row([seq.cast_signed()], |row| digest(row, 0))
+            .optional()?)
     }
 
     fn event(&mut self, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {

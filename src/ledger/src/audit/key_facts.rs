@@ -1,0 +1,31 @@
+//! What a key's events say of it, and what its row must therefore say.
+
+use serde_json::{Value, json};
+
+use crate::model::Key;
+
+/// The key as it is after an event; never its digest. Members sorted, nothing absent written.
+#[must_use]
+pub fn key_facts(key: &Key) -> Value {
+    // A `Value` keeps the members of every object sorted.
+    without_nulls(json!({
+        "caps": key.caps,
+        "expires_at": key.expires_at.as_millisecond(),
+        "grant": key.grant,
+        "key_id": key.key_id,
+        "label": key.label,
+        "workspace": key.workspace,
+        "worst_case": key.worst_case,
+    }))
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, member)| !member.is_null())
+            .map(|(name, member)| (name, without_nulls(member)))
+            .collect(),
+        other => other,
+    }
+}
