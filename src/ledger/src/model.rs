@@ -311,6 +311,40 @@ pub struct Entry {
     /// Alarms raised for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// Evidence that decided it when its outcome was unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
     /// The request fields that the audit keeps.
     pub params: BTreeMap<String, String>,
+}
+
+/// How a request whose outcome was unknown was decided.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Resolution {
+    /// When.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    /// By what: a word, or an object with one member: `{"operator": {"reason", "who"}}`.
+    #[schema(value_type = Object)]
+    pub evidence: serde_json::Value,
+}
+
+/// A request whose outcome nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownRequest {
+    /// Its entry.
+    pub entry: Entry,
+    /// How long ago it was reserved.
+    pub age_ms: i64,
+}
+
+/// Which requests of unknown outcome: oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct UnknownQuery {
+    /// Key is.
+    pub key_id: Option<String>,
+    /// At most so many; 1 to 1000.
+    pub limit: u32,
+    /// From the previous page.
+    pub cursor: Option<String>,
 }

@@ -14,7 +14,7 @@ use keybrake_contract::wire::{CountedReason, ExecutedMoney, ReleaseCause};
 use serde::{Deserialize, Serialize};
 
 use super::heads::PublicKey;
-use crate::book::PricedBy;
+use crate::book::{Evidence, PricedBy};
 
 /// A balance after what the event tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -201,10 +201,10 @@ pub struct Ended<'a> {
     /// Of the amount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
-    /// `outcome`, `released` or `swept`.
+    /// `outcome`, `released`, `swept` or `resolved`.
     pub event: &'static str,
-    /// What it rests on: `vendor_answer`, `not_forwarded`, `none`.
-    pub evidence: &'static str,
+    /// What it rests on.
+    pub evidence: &'a Evidence,
     /// Whose attempt.
     pub hold: HoldId,
     /// The money's state after it.

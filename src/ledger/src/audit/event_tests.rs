@@ -110,7 +110,10 @@ fn every_event_with_all_its_members_is_canonical() {
         cost: Some(Micros::new(1)),
         currency: Some(Currency::USD),
         event: "outcome",
-        evidence: "vendor_answer",
+        evidence: &Evidence::Operator {
+            reason: "r".to_owned(),
+            who: "w".to_owned(),
+        },
         hold: id,
         hold_state: HoldState::Held,
         judged: &judged,

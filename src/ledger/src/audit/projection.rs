@@ -69,6 +69,7 @@ struct Expected {
     answer: Digest,
     /// Of object and charge.
     object: Digest,
+    resolution: Option<u64>,
 }
 
 /// What the events say of a key.
@@ -108,7 +109,7 @@ impl Projection {
                     expected.replays = expected.replays.saturating_add(1);
                 }
             }
-            "outcome" | "released" | "swept" | "resolved" => self.ended(&told),
+            "outcome" | "released" | "swept" | "resolved" => self.ended(row.seq, &told),
             "issued" | "changed" | "revoked" => {
                 let value = serde_json::from_slice(&row.body).map_err(|_| unreadable)?;
                 self.key_event(&told, value);
@@ -151,11 +152,12 @@ impl Projection {
             facts,
             answer: answer(None, None),
             object: object(None, None),
+            resolution: None,
         };
         self.requests.insert(hold, expected);
     }
 
-    fn ended(&mut self, told: &Told) {
+    fn ended(&mut self, seq: u64, told: &Told) {
         let Some(expected) = told.hold.and_then(|hold| self.requests.get_mut(&hold)) else {
             return;
         };
@@ -172,6 +174,9 @@ impl Projection {
         if told.event == "outcome" && !was_answered && (is_known || is_executed) {
             expected.answer = answer(told.status, told.vendor_request_id.as_deref());
             expected.object = object(told.vendor_object_id.as_deref(), told.charge_id.as_deref());
+        }
+        if told.event == "resolved" {
+            expected.resolution = Some(seq);
         }
         if told.event == "resolved" && told.vendor_object_id.is_some() {
             expected.object = object(told.vendor_object_id.as_deref(), told.charge_id.as_deref());
@@ -352,6 +357,10 @@ fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
             "how often it was forwarded",
         ),
         (row.replays == expected.replays, "how often it was replayed"),
+        (
+            row.resolution == expected.resolution,
+            "which evidence decided it",
+        ),
         (
             is_read || answer(row.status, row.vendor_request_id.as_deref()) == expected.answer,
             "the vendor's status or request id",

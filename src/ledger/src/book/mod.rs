@@ -1,13 +1,16 @@
 //! The rules of money: pure functions from typed present values to movements.
 //!
-//! Here: the four parts of a cap and how they move, windows of time, what a request costs, what an execution settles. Not here:
+//! Here: the four parts of a cap and how they move, windows of time, what a request costs, what an
+//! execution settles, what evidence decides. Not here:
 //! which state follows which (`contract::lifecycle`), where balances are kept (`store`), a clock.
 
+mod evidence;
 mod parts;
 mod price;
 mod settle;
 mod window;
 
+pub use evidence::{Evidence, Finding, Undecided, decide, verdict_of};
 pub use parts::{Movement, Parts};
 pub use price::{Capped, KnownObject, PricedBy, Pricing, price};
 pub use settle::{MAX_COST, OpenPart, Settlement, executed_cost, settle};

@@ -7,6 +7,7 @@ mod audit;
 mod chain;
 mod client;
 mod keys;
+mod requests;
 mod serve;
 mod table;
 
@@ -23,6 +24,7 @@ Examples:
   keybrake serve --listen 127.0.0.1:9080 --database-url sqlite:.run/keybrake.db
   keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' --daily 10.99 --expires-in 7200
   keybrake keys list --status active
+  keybrake requests unknown
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
@@ -44,6 +46,9 @@ enum Command {
     /// Issue, list, show and revoke vault keys of a running ledger.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// List requests of a running ledger whose outcome nobody knows, and say what became of one.
+    #[command(subcommand)]
+    Requests(requests::Command),
     /// Read the audit of a running ledger; verify and export the chain in a database.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -88,6 +93,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Keys(command) => keys::run(command),
+        Command::Requests(command) => requests::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),

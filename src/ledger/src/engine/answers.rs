@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use keybrake_contract::money::Micros;
 
+use crate::book::Undecided;
 use crate::signing::UnusableFile;
 
 /// Why the ledger could not be opened. One clear line for a person.
@@ -130,6 +131,20 @@ pub enum QueryError {
     /// The cursor did not come from an earlier page.
     #[error("not a cursor of this list")]
     InvalidCursor,
+}
+
+/// Why evidence decided nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// No such write.
+    #[error("no such request")]
+    NotFound,
+    /// See [`Undecided`].
+    #[error(transparent)]
+    Undecided(#[from] Undecided),
 }
 
 /// Whether commands are taken.

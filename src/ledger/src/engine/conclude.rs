@@ -5,7 +5,7 @@ use keybrake_contract::lifecycle::{
     HoldState, OtherAttempts, RecordState, State, Verdict, WhichAttempt, on_object, on_outcome,
 };
 use keybrake_contract::money::{Micros, Minor};
-use keybrake_contract::wire::{Executed, ExecutedMoney, Outcome};
+use keybrake_contract::wire::{Executed, Outcome};
 
 use super::alarms::AlarmKind;
 use super::balances::overflow;
@@ -15,8 +15,18 @@ use crate::book::{Movement, OpenPart, Settlement, executed_cost, settle};
 use crate::model::EntryOutcome;
 use crate::store::{AttemptState, HoldChange, HoldRow, Kind, Said, Store, StoreError, outcome_of};
 
+/// What an ending is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// One attempt.
+    OneAttempt,
+    /// The request as a whole: what holds for its latest attempt holds for every one of which nobody knew.
+    EveryAttempt,
+}
+
 /// How an attempt ended.
 pub(super) struct Ending<'a> {
+    pub about: About,
     pub attempt: u32,
     pub state: AttemptState,
     pub verdict: Verdict,
@@ -24,6 +34,8 @@ pub(super) struct Ending<'a> {
     pub executed: Option<&'a Executed>,
     /// The outcome command, when there is one.
     pub outcome: Option<&'a Outcome>,
+    /// What was made or changed, when that is known.
+    pub object: Option<&'a str>,
     /// What the audit calls the request, when its state does not say it.
     pub called: Option<EntryOutcome>,
 }
@@ -64,7 +76,7 @@ impl<S: Store> Writer<S> {
         row: &HoldRow,
         ending: &Ending<'_>,
     ) -> Result<Concluded, StoreError> {
-        let standing = self.standing(row, ending.attempt)?;
+        let standing = self.standing(row, ending)?;
         let mut alarms = Vec::new();
         let state = next_state(row, ending, &standing, &mut alarms);
         if let Some(outcome) = ending.outcome {
@@ -74,7 +86,7 @@ impl<S: Store> Writer<S> {
             state.record == RecordState::Answered && row.state.record != RecordState::Answered;
         let executed = ending.executed.filter(|_| is_decided_now);
         let settled = match executed {
-            Some(executed) => Some(self.settlement(row, executed, ending.outcome)?),
+            Some(executed) => Some(self.settlement(row, executed, ending.object)?),
             None => None,
         };
         let mut cost = row.cost;
@@ -129,7 +141,8 @@ impl<S: Store> Writer<S> {
     }
 
     /// How an attempt stands among the attempts of its hold.
-    fn standing(&mut self, row: &HoldRow, attempt: u32) -> Result<Standing, StoreError> {
+    fn standing(&mut self, row: &HoldRow, ending: &Ending<'_>) -> Result<Standing, StoreError> {
+        let attempt = ending.attempt;
         let mut attempts = vec![(1_u32, row.first_attempt)];
         if row.attempts > 1 {
             let later = self.store.later_attempts(row.number)?;
@@ -139,9 +152,11 @@ impl<S: Store> Writer<S> {
             .iter()
             .find(|(number, _)| *number == attempt)
             .map(|(_, state)| *state);
-        let doubtful = attempts
-            .iter()
-            .any(|(number, state)| *number != attempt && is_doubtful(*state));
+        let is_about_one = ending.about == About::OneAttempt;
+        let doubtful = is_about_one
+            && attempts
+                .iter()
+                .any(|(number, state)| *number != attempt && is_doubtful(*state));
         Ok(Standing {
             known,
             which: if attempt >= row.attempts {
@@ -171,11 +186,29 @@ impl<S: Store> Writer<S> {
             self.open_attempts = self.open_attempts.saturating_sub(1);
         }
         let state = merged(known, ending.state);
+        if ending.about == About::EveryAttempt && ending.state == AttemptState::NotExecuted {
+            return self.end_every_attempt(row, ending.state);
+        }
         if ending.attempt == 1 {
             return Ok(state);
         }
         self.store.end_attempt(row.number, ending.attempt, state)?;
         Ok(row.first_attempt)
+    }
+
+    /// Puts down one word about every attempt of which nobody knew.
+    fn end_every_attempt(
+        &mut self,
+        row: &HoldRow,
+        state: AttemptState,
+    ) -> Result<AttemptState, StoreError> {
+        if row.attempts > 1 {
+            for other in self.store.later_attempts(row.number)? {
+                let merged = merged(other.state, state);
+                self.store.end_attempt(row.number, other.attempt, merged)?;
+            }
+        }
+        Ok(merged(row.first_attempt, state))
     }
 
     /// What an outcome says that does not fit what is known.
@@ -209,11 +242,9 @@ impl<S: Store> Writer<S> {
         &mut self,
         row: &HoldRow,
         executed: &Executed,
-        outcome: Option<&Outcome>,
+        object: Option<&str>,
     ) -> Result<(Settlement, Vec<Along>), StoreError> {
-        let object = outcome
-            .and_then(|outcome| outcome.vendor_object_id.as_deref())
-            .filter(|_| row.kind == Kind::Write);
+        let object = object.filter(|_| row.kind == Kind::Write);
         let mut open = match object {
             Some(object) => self.store.open_holds(row.place, object)?,
             None => Vec::new(),
@@ -381,14 +412,5 @@ fn said_by(outcome: &Outcome) -> Said<'_> {
         charge: outcome.charge_id.as_deref(),
         vendor_request_id: outcome.vendor_request_id.as_deref(),
         latency_ms: outcome.latency_ms,
-    }
-}
-
-/// The table's verdict for an execution.
-pub(super) const fn verdict_of(money: ExecutedMoney) -> Verdict {
-    match money {
-        ExecutedMoney::Moved => Verdict::ExecutedMoved,
-        ExecutedMoney::Open => Verdict::ExecutedOpen,
-        ExecutedMoney::Cancelled => Verdict::ExecutedCancelled,
     }
 }

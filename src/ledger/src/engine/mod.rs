@@ -18,6 +18,7 @@ mod received;
 mod refused;
 mod remembered;
 mod reserve;
+mod resolve;
 mod summary;
 mod work;
 mod writer;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use keybrake_contract::ids::HoldId;
 use keybrake_contract::wire::CommandAnswer;
 use keybrake_policy::pack::Pack;
 use tokio::sync::{Mutex, oneshot, watch};
@@ -36,20 +38,22 @@ use tokio::sync::{Mutex, oneshot, watch};
 use self::heads::Signer;
 use self::keys::{Change, Drawn, draw};
 use self::pool::Pool;
+use self::resolve::Resolved;
 use self::work::{CLOCK_TOLERANCE_MS, Job, Reply, Shared};
 use self::writer::Writer;
-use crate::book::{Parts, Window, WindowKind};
+use crate::book::{Evidence, Finding, Parts, Window, WindowKind};
 use crate::clock::Clock;
 use crate::model::{
-    AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page,
+    AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page, UnknownQuery,
+    UnknownRequest,
 };
 use crate::signing::SigningOptions;
 use crate::store::{ListError, Reads as _, StoreError, sqlite};
 
 pub use crate::audit::{Broken, Trust, VerifyReport};
 pub use answers::{
-    ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness, Unavailable,
-    UnknownFigures,
+    ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness, ResolveError,
+    Unavailable, UnknownFigures,
 };
 pub use received::{Prepared, Received};
 
@@ -293,6 +297,51 @@ impl Ledger {
     /// [`QueryError`].
     pub async fn audit(&self, query: AuditQuery) -> Result<Page<Entry>, QueryError> {
         self.list(move |reads| reads.entries(&query)).await
+    }
+
+    /// Decides a request whose outcome nobody knows by evidence, and answers its entry. Nothing but an unknown is decided.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: nothing was changed.
+    pub async fn resolve(
+        &self,
+        hold: HoldId,
+        finding: Finding,
+        evidence: Evidence,
+    ) -> Result<Entry, ResolveError> {
+        let said = Box::new((finding, evidence));
+        match self.ask(|reply| Job::Resolve(hold, said, reply)).await? {
+            Resolved::Done => {}
+            Resolved::NotFound => return Err(ResolveError::NotFound),
+            Resolved::Undecided(why) => return Err(ResolveError::Undecided(why)),
+        }
+        let entry = self.inner.pool.read(move |reads| reads.entry(hold)).await?;
+        entry.ok_or(ResolveError::NotFound)
+    }
+
+    /// Requests whose outcome nobody knows, oldest first.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn unknown_requests(
+        &self,
+        query: UnknownQuery,
+    ) -> Result<Page<UnknownRequest>, QueryError> {
+        let now = self.inner.clock.now_ms();
+        self.list(move |reads| reads.unknown_requests(&query, now))
+            .await
+    }
+
+    /// How many of a key's requests have an unknown outcome, and what they hold.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn unknown_of(&self, key_id: &str) -> Result<UnknownFigures, Unavailable> {
+        let (key_id, now) = (key_id.to_owned(), self.inner.clock.now_ms());
+        self.inner
+            .pool
+            .read(move |reads| reads.unknown_of(&key_id, now))
+            .await
     }
 
     /// Whether commands are taken just now.

@@ -5,10 +5,11 @@ use keybrake_contract::lifecycle::Verdict;
 use keybrake_contract::wire::{AttemptOutcome, CommandResult, Executed, Outcome, Release};
 
 use super::alarms::AlarmKind;
-use super::conclude::{Concluded, Ending, verdict_of};
+use super::conclude::{About, Concluded, Ending};
 use super::remembered::Remembered;
 use super::writer::Writer;
 use crate::audit::{Ended, Orphan, Tombstone};
+use crate::book::{Evidence, verdict_of};
 use crate::model::EntryOutcome;
 use crate::store::{AttemptState, HoldRow, Kind, Store, StoreError};
 
@@ -73,10 +74,10 @@ impl<S: Store> Writer<S> {
             cost: concluded.cost,
             currency: amount.map(|minor| minor.currency),
             event: "outcome",
-            evidence: if command.status.is_some() {
-                "vendor_answer"
-            } else {
-                "none"
+            evidence: match command.status {
+                Some(_) if command.replayed_by_vendor => &Evidence::VendorReplay,
+                Some(_) => &Evidence::VendorAnswer,
+                None => &Evidence::None,
             },
             hold: row.id,
             hold_state: concluded.state.hold,
@@ -155,18 +156,20 @@ impl<S: Store> Writer<S> {
             return Ok(());
         }
         let ending = Ending {
+            about: About::OneAttempt,
             attempt,
             state: AttemptState::NotForwarded,
             verdict: Verdict::NotExecuted,
             executed: None,
             outcome: None,
+            object: None,
             called: None,
         };
         let concluded = self.conclude(row, &ending)?;
         let event = Ended {
             cause: Some(command.cause),
             event: "released",
-            evidence: "not_forwarded",
+            evidence: &Evidence::NotForwarded,
             outcome: "not_executed",
             reserve: Some(command.reserve),
             ..self.bare(row, attempt, &concluded)
@@ -188,11 +191,13 @@ impl<S: Store> Writer<S> {
                 _ => (Verdict::Indeterminate, None),
             };
             let ending = Ending {
+                about: About::OneAttempt,
                 attempt: one.attempt,
                 state: AttemptState::Overdue,
                 verdict,
                 executed: None,
                 outcome: None,
+                object: None,
                 called,
             };
             let concluded = self.conclude(&row, &ending)?;
@@ -207,7 +212,12 @@ impl<S: Store> Writer<S> {
         Ok(due.len())
     }
 
-    fn bare<'a>(&self, row: &HoldRow, attempt: u32, concluded: &'a Concluded) -> Ended<'a> {
+    pub(super) fn bare<'a>(
+        &self,
+        row: &HoldRow,
+        attempt: u32,
+        concluded: &'a Concluded,
+    ) -> Ended<'a> {
         Ended {
             amount: None,
             answer_sha256: None,
@@ -219,7 +229,7 @@ impl<S: Store> Writer<S> {
             cost: concluded.cost,
             currency: None,
             event: "outcome",
-            evidence: "none",
+            evidence: &Evidence::None,
             hold: row.id,
             hold_state: concluded.state.hold,
             judged: &concluded.judged,
@@ -258,11 +268,13 @@ fn ending_of(command: &Outcome, kind: Kind) -> Ending<'_> {
         }
     };
     Ending {
+        about: About::OneAttempt,
         attempt: command.attempt,
         state,
         verdict,
         executed: executed_of(&command.outcome).filter(|_| !is_read),
         outcome: Some(command),
+        object: command.vendor_object_id.as_deref(),
         called,
     }
 }

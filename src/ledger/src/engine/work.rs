@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use keybrake_contract::ids::HoldId;
 use keybrake_contract::wire::CommandAnswer;
 use tokio::sync::{oneshot, watch};
 
 use super::heads::Sign;
 use super::keys::Change;
+use super::resolve::Resolved;
 use super::writer::{Tick, Writer};
 use super::{Figures, Received, Unavailable};
+use crate::book::{Evidence, Finding};
 use crate::clock::Clock;
 use crate::model::{Key, KeyChange};
 use crate::store::{Store, StoreError};
@@ -31,6 +34,7 @@ pub(super) enum Job {
     Change(String, Box<KeyChange>, Reply<Change>),
     Revoke(String, Reply<Option<Box<Key>>>),
     RevokePrefix(String, Reply<u64>),
+    Resolve(HoldId, Box<(Finding, Evidence)>, Reply<Resolved>),
     Figures(oneshot::Sender<Figures>),
     Close,
 }
@@ -51,6 +55,7 @@ impl Job {
             Self::Change(_, _, reply) => drop(reply.send(Err(why))),
             Self::Revoke(_, reply) => drop(reply.send(Err(why))),
             Self::RevokePrefix(_, reply) => drop(reply.send(Err(why))),
+            Self::Resolve(_, _, reply) => drop(reply.send(Err(why))),
             Self::Figures(_) | Self::Close => {}
         }
     }
@@ -63,6 +68,7 @@ enum Pending {
     Change(Change, Reply<Change>),
     Revoke(Option<Box<Key>>, Reply<Option<Box<Key>>>),
     RevokePrefix(u64, Reply<u64>),
+    Resolve(Resolved, Reply<Resolved>),
     Figures(oneshot::Sender<Figures>),
 }
 
@@ -77,6 +83,7 @@ impl Pending {
             Self::Change(done, reply) => say(reply, done, outcome),
             Self::Revoke(done, reply) => say(reply, done, outcome),
             Self::RevokePrefix(done, reply) => say(reply, done, outcome),
+            Self::Resolve(done, reply) => say(reply, done, outcome),
             Self::Figures(reply) => {
                 if let Ok(writer) = outcome {
                     drop(reply.send(writer.figures()));
@@ -254,6 +261,11 @@ fn one<S: Store>(
             reply,
             Pending::RevokePrefix,
         )?,
+        Job::Resolve(hold, said, reply) => {
+            let (finding, evidence) = *said;
+            let resolved = writer.apply_evidence(hold, &finding, &evidence);
+            done(resolved, reply, Pending::Resolve)?
+        }
         Job::Figures(reply) => Pending::Figures(reply),
         Job::Close => {
             *is_closing = true;

@@ -336,7 +336,7 @@ impl<S: Store> Writer<S> {
         Ok(CommandResult::CommandIdConflict)
     }
 
-    fn tallied(&mut self, kind: &'static str, result: &'static str) {
+    pub(super) fn tallied(&mut self, kind: &'static str, result: &'static str) {
         let slot = self.tally.commands.entry((kind, result)).or_default();
         *slot = slot.saturating_add(1);
     }

@@ -108,6 +108,11 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
             "/admin/vault_keys/{key_id}",
             get(admin::show).patch(admin::change).delete(admin::revoke),
         ),
+        ("/admin/requests", get(admin::requests::list)),
+        (
+            "/admin/requests/{id}/resolve",
+            post(admin::requests::resolve),
+        ),
         ("/audit", get(audit::list)),
         ("/healthz", get(health::healthz)),
         ("/readyz", get(health::readyz)),

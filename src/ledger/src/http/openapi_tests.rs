@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 
 use super::DOCUMENT;
 use crate::http::admin::request::{self, CHANGE_FIELDS, ISSUE_FIELDS};
+use crate::http::admin::requests::{RESOLVE_FIELDS, RESOLVE_OUTCOMES, UNKNOWN_PARAMETERS};
 use crate::http::admin::{LIST_PARAMETERS, STATUSES};
 use crate::http::audit::{AUDIT_PARAMETERS, OUTCOMES, VERDICTS};
 use crate::http::problem::{Kind, Problem};
@@ -107,6 +108,10 @@ fn fields_are_those_that_are_read() {
         names(&schema("KeyChange")["properties"]),
         set(CHANGE_FIELDS.iter().copied())
     );
+    assert_eq!(
+        names(&schema("Resolve")["properties"]),
+        set(RESOLVE_FIELDS.iter().copied())
+    );
 }
 
 fn parameters(path: &str) -> BTreeSet<String> {
@@ -124,6 +129,10 @@ fn parameters_are_those_that_are_read() {
     assert_eq!(
         parameters("/admin/vault_keys"),
         set(LIST_PARAMETERS.iter().copied())
+    );
+    assert_eq!(
+        parameters("/admin/requests"),
+        set(UNKNOWN_PARAMETERS.iter().copied())
     );
 }
 
@@ -148,6 +157,9 @@ fn words_are_those_that_are_read() {
         words("/audit", "verdict"),
         set(VERDICTS.iter().map(|(word, _)| *word))
     );
+    let outcomes = schema("Resolve")["properties"]["outcome"]["enum"].clone();
+    let outcomes: BTreeSet<String> = serde_json::from_value(outcomes).unwrap();
+    assert_eq!(outcomes, set(RESOLVE_OUTCOMES));
     assert_eq!(
         words("/admin/vault_keys", "status"),
         set(STATUSES.iter().map(|(word, _)| *word))

@@ -64,6 +64,8 @@ macro_rules! every_conformance_test {
             the_chain_is_read_in_order,
             signed_heads_are_kept_in_order,
             the_pieces_of_the_audit_come_in_their_order,
+            a_resolution_names_its_event_and_perhaps_an_object,
+            unknown_requests_come_oldest_first_and_are_summed_per_key,
         );
     };
 }

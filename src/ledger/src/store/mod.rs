@@ -111,6 +111,14 @@ pub trait Store: Send {
         number: RequestNumber,
         shadow: RequestNumber,
     ) -> Result<(), StoreError>;
+    /// Notes the event in which evidence decided a request, and the vendor's object and charge that it named, if it did.
+    fn set_resolution(
+        &mut self,
+        number: RequestNumber,
+        event: u64,
+        object: Option<&str>,
+        charge: Option<&str>,
+    ) -> Result<(), StoreError>;
     /// Adds an alarm's name to a request.
     fn add_alarm(&mut self, number: RequestNumber, alarm: &str) -> Result<(), StoreError>;
 

@@ -70,6 +70,8 @@ pub struct RequestPiece {
     pub charge: Option<String>,
     /// The vendor's id of the request.
     pub vendor_request_id: Option<String>,
+    /// Number of the event in which evidence decided it.
+    pub resolution: Option<u64>,
 }
 
 /// A balance.

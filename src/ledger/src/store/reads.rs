@@ -1,9 +1,10 @@
 //! What readers need: never the writer's connection, never a lock that the writer waits for.
 
 use keybrake_contract::digest::Digest;
+use keybrake_contract::ids::CommandId;
 
 use crate::engine::UnknownFigures;
-use crate::model::{AuditQuery, Entry, Key, KeyFilter, Page};
+use crate::model::{AuditQuery, Entry, Key, KeyFilter, Page, UnknownQuery, UnknownRequest};
 
 use super::{ChainHead, FullKey, Piece, StoreError};
 use crate::book::Parts;
@@ -42,6 +43,16 @@ pub trait Reads: Send {
     fn entries(&mut self, query: &AuditQuery) -> Result<Page<Entry>, ListError>;
     /// Holds whose outcome nobody knows.
     fn unknown(&mut self, now: i64) -> Result<UnknownFigures, StoreError>;
+    /// Those of one key.
+    fn unknown_of(&mut self, key_id: &str, now: i64) -> Result<UnknownFigures, StoreError>;
+    /// A page of them, oldest first.
+    fn unknown_requests(
+        &mut self,
+        query: &UnknownQuery,
+        now: i64,
+    ) -> Result<Page<UnknownRequest>, ListError>;
+    /// One entry.
+    fn entry(&mut self, id: CommandId) -> Result<Option<Entry>, StoreError>;
     /// The chain's head.
     fn chain_head(&mut self) -> Result<ChainHead, StoreError>;
     /// The chain's head and all its events in order, as of one moment; stops when `visit` says so.

@@ -5,6 +5,7 @@ mod bench;
 mod commands_tests;
 mod durability_tests;
 mod endings_tests;
+mod evidence_tests;
 mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;

@@ -1,6 +1,7 @@
 //! `/admin/vault_keys…`: issuing, showing, changing and revoking keys, for whoever holds the admin key.
 
 pub mod request;
+pub mod requests;
 mod terms;
 pub mod view;
 
@@ -125,7 +126,9 @@ pub async fn show(
     Query::read(uri.query(), &[]).finish()?;
     let found = api.ledger.key(&key_id).await.map_err(unavailable)?;
     let (key, balances) = found.ok_or_else(no_such_key)?;
-    Ok(json(&KeyView::of(&key, api.clock.now()).with(&balances)))
+    let unknown = api.ledger.unknown_of(&key_id).await.map_err(unavailable)?;
+    let view = KeyView::of(&key, api.clock.now()).with(&balances);
+    Ok(json(&view.with_unknown(&unknown)))
 }
 
 /// Changes a key. Effective for the very next request that is made with it.

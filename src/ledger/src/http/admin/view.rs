@@ -7,6 +7,8 @@ use keybrake_contract::grant::{AllowedEndpoint, Constraint, IdempotencyRule};
 use keybrake_contract::money::Micros;
 use serde::Serialize;
 
+use crate::engine::UnknownFigures;
+use crate::http::admin::requests::seconds;
 use crate::model::{Balance, IssuedKey, Key, KeyStatus};
 
 /// One key.
@@ -39,6 +41,16 @@ pub struct KeyView<'a> {
     revoked_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balances: Option<Vec<BalanceView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<UnknownView>,
+}
+
+/// The requests of a key whose outcome nobody knows.
+#[derive(Serialize)]
+struct UnknownView {
+    count: u64,
+    amount_usd: String,
+    oldest_age_seconds: Option<u64>,
 }
 
 /// One balance, in US dollars with six decimals.
@@ -113,6 +125,7 @@ impl<'a> KeyView<'a> {
             created_at: key.created_at,
             revoked_at: key.revoked_at,
             balances: None,
+            unknown: None,
         }
     }
 
@@ -122,6 +135,20 @@ impl<'a> KeyView<'a> {
         Self {
             vault_key: Some(issued.secret.expose()),
             ..Self::of(&issued.key, now)
+        }
+    }
+
+    /// The same with what is unknown.
+    #[must_use]
+    pub fn with_unknown(self, figures: &UnknownFigures) -> Self {
+        let unknown = UnknownView {
+            count: figures.count,
+            amount_usd: figures.amount.to_string(),
+            oldest_age_seconds: figures.oldest_age_ms.map(seconds),
+        };
+        Self {
+            unknown: Some(unknown),
+            ..self
         }
     }
 

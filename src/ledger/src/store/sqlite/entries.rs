@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -10,7 +11,9 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::codes::{Coded as _, Sql, minor};
 use super::read::{MAX_PAGE, first_since, page};
 use crate::clock::timestamp;
-use crate::model::{AuditQuery, Entry, EntryOutcome, EntryVerdict, Page};
+use crate::model::{
+    AuditQuery, Entry, EntryOutcome, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
+};
 use crate::store::{Kind, ListError, RecordKey, StoreError};
 
 /// Those that moved money first, then those that may have, then the rest.
@@ -19,12 +22,12 @@ const RANK: &str = "CASE WHEN r.kind = 1 AND r.record = 1 AND r.hold IN (0, 1) T
 
 const COLUMNS: &str = "r.number, r.id, r.at, k.key_id, r.label, r.run_id, p.vendor, p.account, r.operation,
     r.idempotency_key, r.client_key, r.amount, r.currency, r.cost, r.kind, r.reason, r.outcome, r.status, r.object,
-    iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id, r.attempts, r.replays, r.latency_ms, r.alarms, e.body";
+    iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id, r.attempts, r.replays, r.latency_ms, r.alarms, e.body, d.body";
 
 /// `CROSS JOIN` keeps the order of the tables: the requests lead.
 const JOINS: &str =
     "CROSS JOIN keys k ON k.number = r.subject CROSS JOIN places p ON p.number = r.place
-                     LEFT JOIN events e ON e.seq = r.event";
+                     LEFT JOIN events e ON e.seq = r.event LEFT JOIN events d ON d.seq = r.resolution";
 
 /// Where a page goes on.
 #[derive(Clone, Copy)]
@@ -48,6 +51,8 @@ impl Cursor {
 enum Order {
     /// Newest first.
     Newest,
+    /// Oldest first.
+    Oldest,
     /// Those that moved money first, then newest first.
     Ranked,
 }
@@ -136,6 +141,7 @@ impl Question {
     fn after(&mut self, cursor: Cursor) {
         match self.order {
             Order::Newest => self.need("r.number <", cursor.number),
+            Order::Oldest => self.need("r.number >", cursor.number),
             Order::Ranked => {
                 let (rank, number) = (self.value(cursor.rank), self.value(cursor.number));
                 self.conditions
@@ -149,6 +155,8 @@ impl Question {
             // The walk along a key's links comes in this order by itself; sorting it would read it to its end.
             Order::Newest if !self.with.is_empty() => String::new(),
             Order::Newest => "ORDER BY r.number DESC".to_owned(),
+            // Requests are numbered in the order of time; so said, the index of unknown ones serves.
+            Order::Oldest => "ORDER BY r.at, r.number".to_owned(),
             Order::Ranked => format!("ORDER BY {RANK} DESC, r.number DESC"),
         };
         format!(
@@ -163,18 +171,62 @@ impl Question {
 
 /// A page of entries.
 pub fn page_of(connection: &Connection, query: &AuditQuery) -> Result<Page<Entry>, ListError> {
-    let limit = usize::try_from(query.limit.clamp(1, MAX_PAGE)).unwrap_or(1);
     let question = question(connection, query)?;
+    let (found, limit) = all_of(connection, question, query.limit)?;
+    Ok(page(found, limit, Found::cursor, |found| found.entry))
+}
+
+/// A page of requests whose outcome nobody knows.
+pub fn unknown_page(
+    connection: &Connection,
+    query: &UnknownQuery,
+    now: i64,
+) -> Result<Page<UnknownRequest>, ListError> {
+    let mut question = Question::all();
+    question.order = Order::Oldest;
+    // As the index `requests_unknown` says it.
+    question
+        .conditions
+        .push("r.hold = 3 AND r.kind = 1".to_owned());
+    if let Some(cursor) = &query.cursor {
+        question.after(Cursor::parse(cursor)?);
+    }
+    if let Some(key_id) = &query.key_id {
+        question.need("k.key_id =", key_id.clone());
+    }
+    let (found, limit) = all_of(connection, question, query.limit)?;
+    Ok(page(found, limit, Found::cursor, |found| {
+        let since = found.entry.time.as_millisecond();
+        UnknownRequest {
+            age_ms: now.saturating_sub(since).max(0),
+            entry: found.entry,
+        }
+    }))
+}
+
+/// The entry with this id.
+pub fn by_id(connection: &Connection, id: CommandId) -> Result<Option<Entry>, StoreError> {
+    let mut question = Question::all();
+    question.need("r.id =", id.as_bytes().to_vec());
+    let (mut found, _) = all_of(connection, question, 1)?;
+    Ok(found.pop().map(|found| found.entry))
+}
+
+/// What was found, one more than wanted if there is more, and how many are wanted.
+fn all_of(
+    connection: &Connection,
+    question: Question,
+    limit: u32,
+) -> Result<(Vec<Found>, usize), StoreError> {
+    let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1);
     let found = connection
         .prepare_cached(&question.sql(limit))
         .and_then(|mut statement| {
             statement
                 .query_map(params_from_iter(question.values), found)?
                 .collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(StoreError::from)?;
-    let cursor = |found: &Found| format!("{}-{}", found.rank, found.number);
-    Ok(page(found, limit, cursor, |found| found.entry))
+        })?;
+    Ok((found, limit))
 }
 
 fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, ListError> {
@@ -252,6 +304,12 @@ struct Found {
     entry: Entry,
 }
 
+impl Found {
+    fn cursor(&self) -> String {
+        format!("{}-{}", self.rank, self.number)
+    }
+}
+
 /// The facts that stand only in the event of a request.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
@@ -273,6 +331,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     let account: String = row.get(7)?;
     let alarms: Option<String> = row.get(24)?;
     let body: Option<Vec<u8>> = row.get(25)?;
+    let resolution: Option<Vec<u8>> = row.get(26)?;
     // An event that was tampered with is for `audit verify` to report; its entry is shown without these facts.
     let facts: EventFacts = body
         .and_then(|body| serde_json::from_slice(&body).ok())
@@ -312,11 +371,26 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         alarms: alarms
             .map(|names| names.split(',').map(str::to_owned).collect())
             .unwrap_or_default(),
+        resolution: resolution.as_deref().and_then(resolution_told),
         params: facts.params,
     };
     Ok(Found {
         number: row.get(0)?,
-        rank: row.get(26)?,
+        rank: row.get(27)?,
         entry,
+    })
+}
+
+/// What the event of a resolution says of it.
+fn resolution_told(body: &[u8]) -> Option<Resolution> {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        at: i64,
+        evidence: serde_json::Value,
+    }
+    let Told { at, evidence } = serde_json::from_slice(body).ok()?;
+    Some(Resolution {
+        at: timestamp(at),
+        evidence,
     })
 }

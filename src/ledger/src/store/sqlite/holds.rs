@@ -217,6 +217,31 @@ pub fn change(
     Ok(())
 }
 
+pub fn set_resolution(
+    connection: &Connection,
+    number: RequestNumber,
+    event: u64,
+    object: Option<&str>,
+    charge: Option<&str>,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE OR FAIL requests SET resolution = ?2 WHERE number = ?1")?
+        .execute(params![number, event.cast_signed()])?;
+    if object.is_some() {
+        connection
+            .prepare_cached(
+                "UPDATE OR FAIL requests SET object = ?2, charge = ?3, charge_is_object = ?4 WHERE number = ?1",
+            )?
+            .execute(params![
+                number,
+                object,
+                charge.filter(|charge| Some(*charge) != object),
+                charge.is_some() && charge == object,
+            ])?;
+    }
+    Ok(())
+}
+
 pub fn later_attempts(
     connection: &Connection,
     number: RequestNumber,

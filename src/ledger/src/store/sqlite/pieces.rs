@@ -96,7 +96,8 @@ fn all_keys(connection: &Connection, visit: Visit<'_>) -> Visited {
 fn requests(connection: &Connection, visit: Visit<'_>) -> Visited {
     let sql = "SELECT r.id, r.at, r.event, r.subject, coalesce(k.key_id, ''), r.label, r.run_id, r.operation, r.idempotency_key,
                    r.client_key, r.reason, r.kind, r.record, r.hold, r.outcome, r.cost, r.amount, r.currency, r.attempts,
-                   r.replays, r.status, r.object, iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id
+                   r.replays, r.status, r.object, iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id,
+                   r.resolution
                FROM requests r LEFT JOIN keys k ON k.number = r.subject ORDER BY r.number";
     each(connection, sql, visit, |row| {
         Ok(Piece::Request(Box::new(request(row)?)))
@@ -132,6 +133,7 @@ fn request(row: &Row<'_>) -> rusqlite::Result<RequestPiece> {
         object: row.get(21)?,
         charge: row.get(22)?,
         vendor_request_id: row.get(23)?,
+        resolution: row.get::<_, Option<i64>>(24)?.map(i64::cast_unsigned),
     })
 }
 

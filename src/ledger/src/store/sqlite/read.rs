@@ -2,15 +2,18 @@
 
 use std::ops::ControlFlow;
 
+use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::codes::digest;
 use super::{entries, keys, money, pieces, write};
 use crate::book::Parts;
 use crate::engine::UnknownFigures;
-use crate::model::{AuditQuery, Entry, Key, KeyFilter, KeyStatus, Page};
+use crate::model::{
+    AuditQuery, Entry, Key, KeyFilter, KeyStatus, Page, UnknownQuery, UnknownRequest,
+};
 use crate::store::{ChainHead, EventRow, FullKey, ListError, Piece, Reads, StoreError};
 
 /// Most items of a page, whatever is asked for.
@@ -122,14 +125,33 @@ impl Reads for SqliteReads {
             .prepare_cached(
                 "SELECT count(*), coalesce(sum(cost), 0), min(at) FROM requests WHERE hold = 3 AND kind = 1",
             )?
-            .query_row([], |row| {
-                let oldest: Option<i64> = row.get(2)?;
-                Ok(UnknownFigures {
-                    count: row.get::<_, i64>(0)?.cast_unsigned(),
-                    amount: row.get(1).map(Micros::new)?,
-                    oldest_age_ms: oldest.map(|at| now.saturating_sub(at).max(0)),
-                })
-            })?)
+            .query_row([], |row| unknown_figures(row, now))?)
+    }
+
+    fn unknown_of(&mut self, key_id: &str, now: i64) -> Result<UnknownFigures, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(cost), 0), min(at) FROM requests
+                 WHERE hold = 3 AND kind = 1 AND subject = (SELECT number FROM keys WHERE key_id = ?1)",
+            )?
+            .query_row([key_id], |row| unknown_figures(row, now))?)
+    }
+
+    fn unknown_requests(
+        &mut self,
+        query: &UnknownQuery,
+        now: i64,
+    ) -> Result<Page<UnknownRequest>, ListError> {
+        let transaction = self
+            .connection
+            .unchecked_transaction()
+            .map_err(StoreError::from)?;
+        entries::unknown_page(&transaction, query, now)
+    }
+
+    fn entry(&mut self, id: CommandId) -> Result<Option<Entry>, StoreError> {
+        entries::by_id(&self.connection, id)
     }
 
     fn chain_head(&mut self) -> Result<ChainHead, StoreError> {
@@ -172,6 +194,15 @@ impl Reads for SqliteReads {
     fn last_signed_heads(&mut self) -> Result<Option<String>, StoreError> {
         Ok(pieces::last_signed_heads(&self.connection)?)
     }
+}
+
+fn unknown_figures(row: &Row<'_>, now: i64) -> rusqlite::Result<UnknownFigures> {
+    let oldest: Option<i64> = row.get(2)?;
+    Ok(UnknownFigures {
+        count: row.get::<_, i64>(0)?.cast_unsigned(),
+        amount: row.get(1).map(Micros::new)?,
+        oldest_age_ms: oldest.map(|at| now.saturating_sub(at).max(0)),
+    })
 }
 
 /// Cuts what was found (one more than wanted, if there is more) to a page.

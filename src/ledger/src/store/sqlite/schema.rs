@@ -117,6 +117,7 @@ CREATE TABLE requests (
     charge_is_object INTEGER NOT NULL DEFAULT 0,
     vendor_request_id TEXT,
     alarms TEXT,
+    resolution INTEGER,
     operation TEXT NOT NULL,
     label TEXT NOT NULL,
     run_id TEXT,
@@ -133,7 +134,7 @@ CREATE INDEX requests_run ON requests (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX requests_object ON requests (object) WHERE object IS NOT NULL;
 CREATE INDEX requests_charge ON requests (charge) WHERE charge IS NOT NULL;
 CREATE INDEX requests_open ON requests (object) WHERE record = 1 AND hold = 0 AND object IS NOT NULL;
-CREATE INDEX requests_unknown ON requests (at) WHERE hold = 3 AND kind = 1;
+CREATE INDEX requests_unknown ON requests (at, subject, cost) WHERE hold = 3 AND kind = 1;
 CREATE TABLE attempts (
     request INTEGER NOT NULL,
     attempt INTEGER NOT NULL,

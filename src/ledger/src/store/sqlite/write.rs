@@ -372,6 +372,17 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn set_resolution(
+        &mut self,
+        number: RequestNumber,
+        event: u64,
+        object: Option<&str>,
+        charge: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.memory.drop_fresh(number);
+        holds::set_resolution(&self.connection, number, event, object, charge)
+    }
+
     fn add_alarm(&mut self, number: RequestNumber, alarm: &str) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
