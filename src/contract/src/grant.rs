@@ -29,6 +29,10 @@ pub struct Grant {
     pub vendor_accounts: Vec<String>,
     /// Where the idempotency key of a write comes from.
     pub idempotency: IdempotencyRule,
+    /// Lists of request fields by which equal purchases are found: a write that costs something sends one digest for each, in this
+    /// order ([`crate::wire::Reserve::purchases`]). The ledger fills this in from the rules of the key and its budgets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicate_fields: Vec<Vec<String>>,
 }
 
 /// One line of a grant: an endpoint pattern or an operation name.

@@ -126,13 +126,33 @@ pub struct Refusal {
     /// Which cap, how much is left, when it resets: for [`RefusalCode::SpendCapExceeded`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<CapLeft>,
+    /// Name of the budget whose cap, state or rule said no. `None`: the key's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
+    /// Request id of the earlier purchase: for [`RefusalCode::PossibleDuplicate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_request_id: Option<String>,
 }
 
 impl Refusal {
     /// A refusal that needs no further explanation.
     #[must_use]
     pub const fn plain(code: RefusalCode) -> Self {
-        Self { code, cap: None }
+        Self {
+            code,
+            cap: None,
+            budget: None,
+            earlier_request_id: None,
+        }
+    }
+
+    /// The same, said by this budget (`None`: by the key itself).
+    #[must_use]
+    pub fn by_budget(self, budget: Option<&str>) -> Self {
+        Self {
+            budget: budget.map(str::to_owned),
+            ..self
+        }
     }
 }
 
@@ -140,7 +160,8 @@ impl Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapLeft {
-    /// Name of the cap as it stands in the issue call: `daily_usd_cap`, `per_request_usd_cap`, `max_requests`, …
+    /// Name of the cap as it stands in the issue call: `daily_usd_cap`, `per_request_usd_cap`, `rolling_usd_cap`,
+    /// `max_requests`, …
     pub limit: String,
     /// What this request would have cost. `None` for `max_requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +169,7 @@ pub struct CapLeft {
     /// What is left of the cap: money for a cap in dollars, else `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Micros>,
-    /// When the window ends, RFC 3339. `None` for caps that never reset.
+    /// When the window ends, RFC 3339. `None` for caps that never reset, or not at one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
 }

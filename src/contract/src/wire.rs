@@ -102,6 +102,10 @@ pub struct Reserve {
     /// `None` for reads, and for writes whose grant leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Idempotency>,
+    /// What makes this purchase, one digest for each list in the grant's `duplicate_fields`. Empty when the grant has none, and for
+    /// what costs nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purchases: Vec<Digest>,
     /// How long the forward may take: after this and a grace the ledger calls the outcome unknown.
     pub forward_timeout_ms: u32,
 }

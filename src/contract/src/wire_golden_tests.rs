@@ -40,8 +40,8 @@ fn every_result_reads_and_writes_as_its_golden_file() {
     let results: Results = is_pinned(include_str!("../golden/results.json"));
     assert_eq!(
         results.results.len(),
-        10,
-        "one golden line per kind of result"
+        11,
+        "one golden line per kind of result, two of refusals"
     );
 }
 

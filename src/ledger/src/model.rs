@@ -3,6 +3,9 @@
 //! Here: typed values without behaviour beyond construction. Not here: JSON of the public API (`http`), SQL (`store`),
 //! the rules that move money (`book`).
 
+mod budget;
+mod statement;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -11,16 +14,34 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::grant::Grant;
 use keybrake_contract::money::{Currency, Micros};
 
-/// The caps of a key. `None` = this cap is not set.
+pub use budget::{
+    Budget, BudgetChange, BudgetFilter, BudgetNow, BudgetState, DuplicateRule, MAX_DEPTH,
+    NewBudget, TripOn,
+};
+pub use statement::{Line, Statement, Tally};
+
+/// A cap over the last so many hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Rolling {
+    /// Most within them.
+    pub cap: Micros,
+    /// 1 to 744.
+    pub hours: u16,
+}
+
+/// The caps of a key or a budget. `None` = this cap is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Caps {
     /// Most that one request may cost. A comparison, not a balance.
     pub per_request: Option<Micros>,
-    /// Most per UTC day.
+    /// Most per day: of a key in UTC, of a budget in its time zone.
     pub daily: Option<Micros>,
-    /// Most per UTC month.
+    /// Most per month, likewise.
     pub monthly: Option<Micros>,
-    /// Most in the life of the key.
+    /// Most within the last so many hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
+    /// Most in the life of the key or budget.
     pub lifetime: Option<Micros>,
     /// Most admitted requests in the life of the key.
     pub max_requests: Option<u64>,
@@ -33,6 +54,7 @@ impl Caps {
         self.per_request.is_none()
             && self.daily.is_none()
             && self.monthly.is_none()
+            && self.rolling.is_none()
             && self.lifetime.is_none()
     }
 }
@@ -54,6 +76,10 @@ pub struct NewKey {
     pub expires_at: Timestamp,
     /// The caller's own JSON object, returned as it came. At most 4 KiB.
     pub metadata: Option<serde_json::Value>,
+    /// The budget that it draws from, by name.
+    pub budget: Option<String>,
+    /// Its own rule about equal purchases.
+    pub duplicates: Option<DuplicateRule>,
 }
 
 /// A key on record. Its secret is not known to anyone here.
@@ -81,6 +107,10 @@ pub struct Key {
     pub revoked_at: Option<Timestamp>,
     /// See [`NewKey`].
     pub metadata: Option<serde_json::Value>,
+    /// See [`NewKey`].
+    pub budget: Option<String>,
+    /// See [`NewKey`].
+    pub duplicates: Option<DuplicateRule>,
 }
 
 /// A key that was just issued: the only time its secret exists outside the caller's hands.
@@ -129,6 +159,10 @@ pub struct KeyChange {
     pub worst_case: Option<Micros>,
     /// New metadata.
     pub metadata: Option<serde_json::Value>,
+    /// Another budget, or none. What was reserved before stays with the one before.
+    pub budget: Option<Option<String>>,
+    /// New rule about equal purchases, or none.
+    pub duplicates: Option<Option<DuplicateRule>>,
 }
 
 /// Which keys to list: newest first.
@@ -140,6 +174,8 @@ pub struct KeyFilter {
     pub vendor: Option<String>,
     /// Workspace is.
     pub workspace: Option<String>,
+    /// Draws from this budget or one below it.
+    pub budget: Option<String>,
     /// Status is.
     pub status: Option<KeyStatus>,
     /// At most so many; 1 to 1000.
@@ -169,12 +205,12 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-/// One balance of a key in one window. `free + held + settled + unknown = cap`, always.
+/// One balance of a key or budget in one window. `free + held + settled + unknown = cap`, always.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance {
-    /// Which cap: `daily_usd_cap`, `monthly_usd_cap`, `lifetime_usd_cap`.
+    /// Which cap: `daily_usd_cap`, `monthly_usd_cap`, `rolling_usd_cap`, `lifetime_usd_cap`.
     pub limit: &'static str,
-    /// `day:2026-11-23`, `month:2026-11`, `lifetime`.
+    /// `day:2026-11-23`, `month:2026-11`, `rolling`, `lifetime`.
     pub window: String,
     /// The cap.
     pub cap: Micros,
@@ -197,6 +233,8 @@ pub struct AuditQuery {
     pub key_id: Option<String>,
     /// Label is.
     pub label: Option<String>,
+    /// Drew from this budget or one below it.
+    pub budget: Option<String>,
     /// Run is.
     pub run_id: Option<String>,
     /// Vendor is.
@@ -261,6 +299,8 @@ pub struct Entry {
     pub key_id: String,
     /// Its label at that time.
     pub label: String,
+    /// The budget it drew from at that time.
+    pub budget: Option<String>,
     /// The caller's `x-agent-run-id`.
     pub run_id: Option<String>,
     /// Vendor pack name.

@@ -185,10 +185,6 @@ fn paths_methods_and_media_types_are_strict() {
         400
     );
     assert_eq!(
-        service.api("GET", "/audit?budget=b", AUDIT, None).status,
-        400
-    );
-    assert_eq!(
         service
             .api("GET", "/audit?cursor=made-up", AUDIT, None)
             .status,

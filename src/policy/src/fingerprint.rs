@@ -1,12 +1,14 @@
 //! What makes two requests the same, and the idempotency key that is computed from a request.
 
 use keybrake_contract::digest::Digest;
+use keybrake_contract::wire::Cost;
 
 use crate::read::{Fields, Kind, Reading};
 
 /// Changes when the parts do: fingerprints are kept for good.
 const WHOLE: &[u8] = b"keybrake fingerprint 1";
 const PURCHASE: &[u8] = b"keybrake purchase 1";
+const EQUAL: &[u8] = b"keybrake equal purchase 1";
 /// What every derived key begins with.
 const DERIVED_PREFIX: &str = "kb1_";
 
@@ -75,6 +77,33 @@ pub(crate) fn purchase<'a>(
         parts.push(field.value.as_bytes());
     }
     Ok(Digest::of_parts(parts))
+}
+
+/// Digest of what must be equal for another request to look like the same purchase: endpoint, account, the object acted
+/// on and these fields. A field that is not there cannot tell two purchases apart, so then it takes the whole request.
+pub(crate) fn equal_purchase(reading: &Reading, names: &[String], whole: Digest) -> Digest {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let object = match &reading.cost {
+        Cost::OfObject(named) => named.object.as_str(),
+        Cost::Nothing | Cost::Amount(_) | Cost::Unknown => "",
+    };
+    let account = reading.facts.vendor_account.as_deref().unwrap_or_default();
+    let mut parts: Vec<&[u8]> = vec![
+        EQUAL,
+        reading.method().as_bytes(),
+        reading.path().as_bytes(),
+        account.as_bytes(),
+        object.as_bytes(),
+    ];
+    for name in names {
+        match reading.fields.get(name) {
+            Some(field) => parts.extend([name.as_bytes(), field.value.as_bytes()]),
+            None => return whole,
+        }
+    }
+    Digest::of_parts(parts)
 }
 
 /// The key that stands for a purchase.

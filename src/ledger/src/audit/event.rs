@@ -67,9 +67,15 @@ pub struct Decided<'a> {
     /// Balances it was taken from, after it.
     #[serde(skip_serializing_if = "<[BalanceAfter]>::is_empty")]
     pub balances: &'a [BalanceAfter],
+    /// The budget that the key draws from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<&'a str>,
     /// Who refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<&'static str>,
+    /// The budget whose cap, state or rule said no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_budget: Option<&'a str>,
     /// The cap that was in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cap: Option<CapRefused>,
@@ -87,6 +93,9 @@ pub struct Decided<'a> {
     /// Of the amount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// Request id of the earlier purchase that this one equals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_request_id: Option<&'a str>,
     /// `admitted` or `refused`.
     pub event: &'static str,
     /// What must be equal for a repeat.
@@ -291,6 +300,23 @@ pub struct Alarm {
     /// The hold it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldId>,
+}
+
+/// A budget's brake tripped.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tripped<'a> {
+    /// When.
+    pub at: i64,
+    /// Which.
+    pub budget: &'a str,
+    /// `budget_tripped`.
+    pub event: &'static str,
+    /// The refused request that was one too many.
+    pub hold: HoldId,
+    /// So many were too many.
+    pub refusals: u32,
+    /// In so short a time.
+    pub within_seconds: u32,
 }
 
 /// Refusals without a valid key, counted.

@@ -56,7 +56,9 @@ fn every_event_with_all_its_members_is_canonical() {
         at: 1,
         attempt: Some(1),
         balances: &balances,
+        budget: Some("july"),
         by: Some("ledger"),
+        by_budget: Some("year"),
         cap: Some(CapRefused {
             asked: Some(Micros::new(1)),
             left: Some(Micros::new(2)),
@@ -68,6 +70,7 @@ fn every_event_with_all_its_members_is_canonical() {
         cost: Some(Micros::new(7)),
         credential: "stripe",
         currency: Some(Currency::USD),
+        earlier_request_id: Some("req"),
         event: "admitted",
         fingerprint: Some(&digest),
         full_fingerprint: Some(&digest),
@@ -88,6 +91,14 @@ fn every_event_with_all_its_members_is_canonical() {
         traceparent: Some("00"),
         vendor: "stripe",
         workspace: "default",
+    });
+    is_canonical(&Tripped {
+        at: 1,
+        budget: "july",
+        event: "budget_tripped",
+        hold: id,
+        refusals: 3,
+        within_seconds: 60,
     });
     is_canonical(&Replayed {
         at: 1,

@@ -9,7 +9,9 @@ use crate::model::Key;
 pub fn key_facts(key: &Key) -> Value {
     // A `Value` keeps the members of every object sorted.
     without_nulls(json!({
+        "budget": key.budget,
         "caps": key.caps,
+        "duplicates": key.duplicates,
         "expires_at": key.expires_at.as_millisecond(),
         "grant": key.grant,
         "key_id": key.key_id,
@@ -19,7 +21,7 @@ pub fn key_facts(key: &Key) -> Value {
     }))
 }
 
-fn without_nulls(value: Value) -> Value {
+pub(crate) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => members
             .into_iter()

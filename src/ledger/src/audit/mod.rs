@@ -15,10 +15,11 @@ mod verify;
 pub use chain::{next, start};
 pub use event::{
     Alarm, BalanceAfter, CapRefused, Counted, Decided, Ended, Judged, Orphan, Replayed,
-    SigningKeyChanged, Tombstone, canonical,
+    SigningKeyChanged, Tombstone, Tripped, canonical,
 };
 pub use export::{ExportError, export, verify_export};
 pub use heads::{Head, InvalidHeads, NotHex, PublicKey, Signature, SignedHeads, SigningKey};
 pub use key_facts::key_facts;
+pub(crate) use key_facts::without_nulls;
 pub use report::{Broken, SignedUpTo, VerifyReport};
 pub use verify::{Tail, Trust, Verifier, verify};

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use jiff::tz::TimeZone;
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::lifecycle::{HoldState, RecordState, State};
@@ -262,7 +263,7 @@ impl Projection {
             HoldState::Released => return Ok(()),
         };
         for kind in WindowKind::ALL {
-            let window = Window::at(kind, row.at).code();
+            let window = Window::at(kind, row.at, &TimeZone::UTC).code();
             let sums = self.sums.entry((row.subject, window)).or_default();
             if let Some(sum) = sums.get_mut(part) {
                 *sum = sum.saturating_add(i128::from(cost.get()));
@@ -282,7 +283,9 @@ impl Projection {
         let sums = self.sums.get(&(row.subject, row.window));
         let parts = [row.parts.held, row.parts.settled, row.parts.unknown];
         let parts = parts.map(|part| i128::from(part.get()));
-        let ends_at = window.resets_at().map(|end| end.as_millisecond());
+        let ends_at = window
+            .resets_at(&TimeZone::UTC)
+            .map(|end| end.as_millisecond());
         let cap = self.keys.get(key_id).and_then(|key| {
             // A window that was over when the key was changed keeps the cap of its time.
             let is_present = ends_at.is_none_or(|end| end > key.changed_at);

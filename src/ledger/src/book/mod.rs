@@ -7,14 +7,17 @@
 mod evidence;
 mod parts;
 mod price;
+pub mod rolling;
 mod settle;
 mod window;
+mod zone;
 
 pub use evidence::{Evidence, Finding, Undecided, decide, verdict_of};
 pub use parts::{Movement, Parts};
 pub use price::{Capped, KnownObject, PricedBy, Pricing, price};
 pub use settle::{MAX_COST, OpenPart, Settlement, executed_cost, settle};
 pub use window::{Window, WindowKind};
+pub use zone::{canonical as canonical_zone, zone};
 
 #[cfg(test)]
 mod history_tests;

@@ -53,6 +53,18 @@ impl Parts {
         Self::with_spent(cap, self.held, self.settled, self.unknown)
     }
 
+    /// Both together, as one balance. `None` on overflow.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Option<Self> {
+        Some(Self {
+            cap: self.cap.checked_add(other.cap)?,
+            free: self.free.checked_add(other.free)?,
+            held: self.held.checked_add(other.held)?,
+            settled: self.settled.checked_add(other.settled)?,
+            unknown: self.unknown.checked_add(other.unknown)?,
+        })
+    }
+
     /// After this movement. `None` on overflow.
     #[must_use]
     pub fn after(self, movement: Movement) -> Option<Self> {
@@ -96,6 +108,23 @@ impl Movement {
             settled: back.settled.checked_sub(out.settled)?,
             unknown: back.unknown.checked_sub(out.unknown)?,
         })
+    }
+
+    /// That takes everything out of these parts again: all that is held, settled and unknown becomes free. `None` on
+    /// overflow.
+    #[must_use]
+    pub fn back(parts: Parts) -> Option<Self> {
+        let nothing = |amount: Micros| Micros::ZERO.checked_sub(amount);
+        let movement = Self {
+            free: parts
+                .held
+                .checked_add(parts.settled)?
+                .checked_add(parts.unknown)?,
+            held: nothing(parts.held)?,
+            settled: nothing(parts.settled)?,
+            unknown: nothing(parts.unknown)?,
+        };
+        Some(movement)
     }
 
     /// Whether nothing moves.

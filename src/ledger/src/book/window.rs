@@ -1,27 +1,30 @@
 //! Windows of time over which a cap counts.
 
 use jiff::civil::Date;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use keybrake_contract::money::Micros;
 
+use super::rolling;
 use crate::clock::timestamp;
 use crate::model::Caps;
 
 /// The kinds of window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WindowKind {
-    /// A UTC day.
+    /// A day in the subject's time zone.
     Day,
-    /// A UTC month.
+    /// A month in the subject's time zone.
     Month,
+    /// The last so many hours; see [`super::rolling`].
+    Rolling,
     /// The life of the subject.
     Lifetime,
 }
 
 impl WindowKind {
     /// Every kind, in the order in which caps are tried.
-    pub const ALL: [Self; 3] = [Self::Day, Self::Month, Self::Lifetime];
+    pub const ALL: [Self; 4] = [Self::Day, Self::Month, Self::Rolling, Self::Lifetime];
 
     /// The cap's name, as it stands in the issue call.
     #[must_use]
@@ -29,6 +32,7 @@ impl WindowKind {
         match self {
             Self::Day => "daily_usd_cap",
             Self::Month => "monthly_usd_cap",
+            Self::Rolling => "rolling_usd_cap",
             Self::Lifetime => "lifetime_usd_cap",
         }
     }
@@ -39,6 +43,10 @@ impl WindowKind {
         match self {
             Self::Day => caps.daily,
             Self::Month => caps.monthly,
+            Self::Rolling => match caps.rolling {
+                Some(rolling) => Some(rolling.cap),
+                None => None,
+            },
             Self::Lifetime => caps.lifetime,
         }
     }
@@ -48,21 +56,37 @@ impl WindowKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     kind: WindowKind,
-    /// First day; for a lifetime the earliest there is.
+    /// First day; for a rolling window and a lifetime the earliest there is.
     first: Date,
 }
 
 impl Window {
-    /// The window of this kind in which an instant (milliseconds since 1970) lies.
+    /// The window of this kind in which an instant (milliseconds since 1970) lies in this time zone.
     #[must_use]
-    pub fn at(kind: WindowKind, ms: i64) -> Self {
-        let day = Offset::UTC.to_datetime(timestamp(ms)).date();
+    pub fn at(kind: WindowKind, ms: i64, zone: &TimeZone) -> Self {
+        let day = || zone.to_datetime(timestamp(ms)).date();
         let first = match kind {
-            WindowKind::Day => day,
-            WindowKind::Month => day.first_of_month(),
-            WindowKind::Lifetime => Date::ZERO,
+            WindowKind::Day => day(),
+            WindowKind::Month => day().first_of_month(),
+            WindowKind::Rolling | WindowKind::Lifetime => Date::ZERO,
         };
         Self { kind, first }
+    }
+
+    /// Reads a [`Self::label`].
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        let (kind, first) = match label {
+            "lifetime" => (WindowKind::Lifetime, Date::ZERO),
+            "rolling" => (WindowKind::Rolling, Date::ZERO),
+            _ => match label.split_once(':')? {
+                ("day", day) => (WindowKind::Day, day.parse().ok()?),
+                ("month", month) => (WindowKind::Month, format!("{month}-01").parse().ok()?),
+                _ => return None,
+            },
+        };
+        let window = Self { kind, first };
+        (window.label() == label).then_some(window)
     }
 
     /// Its kind.
@@ -85,6 +109,7 @@ impl Window {
         });
         match self.kind {
             WindowKind::Lifetime => 0,
+            WindowKind::Rolling => rolling::TOTAL,
             WindowKind::Day => 1_000_000_000_i64.saturating_add(day),
             WindowKind::Month => 2_000_000_000_i64.saturating_add(day),
         }
@@ -113,42 +138,45 @@ impl Window {
         Some(Self { kind, first }).filter(|window| window.code() == code)
     }
 
-    /// `day:2026-11-23`, `month:2026-11`, `lifetime`.
+    /// `day:2026-11-23`, `month:2026-11`, `rolling`, `lifetime`.
     #[must_use]
     pub fn label(self) -> String {
         let (year, month) = (self.first.year(), self.first.month());
         match self.kind {
             WindowKind::Day => format!("day:{}", self.first),
             WindowKind::Month => format!("month:{year:04}-{month:02}"),
+            WindowKind::Rolling => "rolling".to_owned(),
             WindowKind::Lifetime => "lifetime".to_owned(),
         }
     }
 
-    /// When it began, in milliseconds since 1970; for a lifetime before everything.
+    /// When it began, in milliseconds since 1970; for a lifetime before everything. (A rolling window has no begin of
+    /// its own: see [`super::rolling::first_live`].)
     #[must_use]
-    pub fn begins_ms(self) -> i64 {
+    pub fn begins_ms(self, zone: &TimeZone) -> i64 {
         match self.kind {
-            WindowKind::Lifetime => i64::MIN,
+            WindowKind::Rolling | WindowKind::Lifetime => i64::MIN,
             WindowKind::Day | WindowKind::Month => {
-                start_of(self.first).map_or(i64::MIN, Timestamp::as_millisecond)
+                start_of(self.first, zone).map_or(i64::MIN, Timestamp::as_millisecond)
             }
         }
     }
 
-    /// When it ends and the next one begins; `None` for a lifetime.
+    /// When it ends and the next one begins; `None` for a rolling window and a lifetime.
     #[must_use]
-    pub fn resets_at(self) -> Option<Timestamp> {
+    pub fn resets_at(self, zone: &TimeZone) -> Option<Timestamp> {
         let next = match self.kind {
             WindowKind::Day => self.first.checked_add(1.day()),
             WindowKind::Month => self.first.checked_add(1.month()),
-            WindowKind::Lifetime => return None,
+            WindowKind::Rolling | WindowKind::Lifetime => return None,
         };
-        next.ok().and_then(start_of)
+        start_of(next.ok()?, zone)
     }
 }
 
-fn start_of(day: Date) -> Option<Timestamp> {
-    day.to_zoned(TimeZone::UTC)
+/// The first instant of a day. Where its midnight is skipped, that is later than midnight; where it comes twice, the first.
+fn start_of(day: Date, zone: &TimeZone) -> Option<Timestamp> {
+    day.to_zoned(zone.clone())
         .ok()
         .map(|start| start.timestamp())
 }
@@ -157,8 +185,12 @@ fn start_of(day: Date) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    fn ms(instant: &str) -> i64 {
+        instant.parse::<Timestamp>().unwrap().as_millisecond()
+    }
+
     fn at(kind: WindowKind, instant: &str) -> Window {
-        Window::at(kind, instant.parse::<Timestamp>().unwrap().as_millisecond())
+        Window::at(kind, ms(instant), &TimeZone::UTC)
     }
 
     #[test]
@@ -194,6 +226,7 @@ mod tests {
                 2_020_270_101,
                 Some("2027-02-01T00:00:00Z"),
             ),
+            (WindowKind::Rolling, last, "rolling", 3_000_000_000, None),
             (WindowKind::Lifetime, last, "lifetime", 0, None),
         ];
         for (kind, instant, label, code, resets) in cases {
@@ -201,8 +234,9 @@ mod tests {
             assert_eq!(window.label(), label);
             assert_eq!(window.code(), code);
             assert_eq!(Window::from_code(code), Some(window));
+            assert_eq!(Window::parse(label), Some(window));
             let resets = resets.map(|text| text.parse::<Timestamp>().unwrap());
-            assert_eq!(window.resets_at(), resets);
+            assert_eq!(window.resets_at(&TimeZone::UTC), resets);
         }
     }
 
@@ -214,13 +248,54 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_where_the_one_before_ended() {
-        for kind in [WindowKind::Day, WindowKind::Month] {
-            let window = at(kind, "2028-02-29T12:00:00Z");
-            let end = window.resets_at().unwrap().as_millisecond();
-            assert_eq!(Window::at(kind, end).begins_ms(), end);
-            assert_eq!(Window::at(kind, end - 1), window);
-            assert_eq!(Window::at(kind, window.begins_ms()), window);
+    fn a_window_begins_where_the_one_before_ended_in_every_zone() {
+        // Midnight skipped, midnight twice, an hour more, an hour less, a whole day left out, half hours.
+        let cases = [
+            ("UTC", "2028-02-29T12:00:00Z"),
+            ("America/Sao_Paulo", "2018-11-04T12:00:00Z"),
+            ("America/Havana", "2026-11-01T06:00:00Z"),
+            ("America/Nuuk", "2026-10-25T01:30:00Z"),
+            ("Africa/Cairo", "2026-10-29T21:30:00Z"),
+            ("Europe/Berlin", "2026-03-29T12:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T12:00:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T15:30:00Z"),
+            ("Pacific/Apia", "2011-12-31T12:00:00Z"),
+        ];
+        for (name, instant) in cases {
+            let zone = super::super::zone(name).unwrap();
+            for kind in [WindowKind::Day, WindowKind::Month] {
+                let window = Window::at(kind, ms(instant), &zone);
+                let end = window.resets_at(&zone).unwrap().as_millisecond();
+                let next = Window::at(kind, end, &zone);
+                assert_ne!(next, window, "{name}");
+                assert_eq!(next.begins_ms(&zone), end, "{name}");
+                assert_eq!(Window::at(kind, end - 1, &zone), window, "{name}");
+                assert_eq!(Window::at(kind, window.begins_ms(&zone), &zone), window);
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_is_the_day_of_its_zone() {
+        let berlin = super::super::zone("Europe/Berlin").unwrap();
+        let day = |instant| Window::at(WindowKind::Day, ms(instant), &berlin).label();
+        assert_eq!(day("2026-11-23T22:59:59Z"), "day:2026-11-23");
+        assert_eq!(day("2026-11-23T23:00:00Z"), "day:2026-11-24");
+    }
+
+    #[test]
+    fn only_labels_name_a_window() {
+        for wrong in [
+            "",
+            "day",
+            "day:",
+            "day:2026-1-1",
+            "day:2026-11-31",
+            "month:2026-13",
+            "month:2026-11-01",
+            "week:1",
+        ] {
+            assert_eq!(Window::parse(wrong), None, "{wrong}");
         }
     }
 }

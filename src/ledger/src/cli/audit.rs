@@ -48,6 +48,9 @@ pub struct ListArguments {
     /// Of keys with exactly this label
     #[arg(long)]
     label: Option<String>,
+    /// Of keys that drew from this budget or one below it
+    #[arg(long, value_name = "NAME")]
+    budget: Option<String>,
     /// Of one run
     #[arg(long)]
     run_id: Option<String>,
@@ -102,6 +105,7 @@ fn list(arguments: ListArguments) -> Result<(), Failure> {
             ("idempotency_key", arguments.idempotency_key),
             ("key_id", arguments.key_id),
             ("label", arguments.label),
+            ("budget", arguments.budget),
             ("run_id", arguments.run_id),
             ("vendor", arguments.vendor),
             ("operation", arguments.operation),

@@ -7,6 +7,7 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::cli::client::{Client, segment, with_query};
+use crate::cli::statement;
 use crate::cli::table::{cell, details, table};
 use crate::cli::{Failure, block_on, print, print_json};
 use crate::http::credentials::Role;
@@ -32,19 +33,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a key, or every key whose label begins with a text. Effective for the very next request.
+    /// State what became of everything that a key took.
+    Statement {
+        /// vk_…
+        key_id: String,
+        /// day:2026-07-01, month:2026-07, rolling or lifetime [default: the present window of every cap]
+        #[arg(long)]
+        window: Option<String>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key, or every key whose label begins with a text or that draws from a budget. Effective for the very
+    /// next request.
     #[command(after_help = "Examples:\n  keybrake keys revoke vk_0123\n  \
-                            keybrake keys revoke --label-prefix metaflow-2026-07-")]
+                            keybrake keys revoke --label-prefix metaflow-2026-07-\n  \
+                            keybrake keys revoke --budget july")]
     Revoke {
         /// vk_…
         #[arg(
-            required_unless_present = "label_prefix",
-            conflicts_with = "label_prefix"
+            required_unless_present_any = ["label_prefix", "budget"],
+            conflicts_with_all = ["label_prefix", "budget"]
         )]
         key_id: Option<String>,
         /// Every key whose label begins with this
-        #[arg(long)]
+        #[arg(long, conflicts_with = "budget")]
         label_prefix: Option<String>,
+        /// Every key that draws from this budget or one below it
+        #[arg(long, value_name = "NAME")]
+        budget: Option<String>,
         /// Print the answer as JSON
         #[arg(long)]
         json: bool,
@@ -74,6 +91,12 @@ pub struct IssueArguments {
     /// Most US dollars per UTC month
     #[arg(long, value_name = "USD")]
     monthly: Option<String>,
+    /// Most US dollars within any --rolling-hours hours
+    #[arg(long, value_name = "USD")]
+    rolling: Option<String>,
+    /// The hours of --rolling
+    #[arg(long, value_name = "HOURS")]
+    rolling_hours: Option<u64>,
     /// Most US dollars in the key's life
     #[arg(long, value_name = "USD")]
     lifetime: Option<String>,
@@ -110,6 +133,15 @@ pub struct IssueArguments {
     /// What a call without a readable amount is debited with, in US dollars
     #[arg(long, value_name = "USD")]
     worst_case: Option<String>,
+    /// The budget that it draws from; its own caps may then be left out
+    #[arg(long, value_name = "NAME")]
+    budget: Option<String>,
+    /// Seconds for which an equal purchase under another idempotency key is refused
+    #[arg(long, value_name = "SECONDS")]
+    duplicate_window: Option<u64>,
+    /// A field that makes a purchase equal; may be repeated [default: customer, amount, currency]
+    #[arg(long, value_name = "FIELD")]
+    duplicate_field: Vec<String>,
     /// A JSON object of your own
     #[arg(long, value_name = "JSON", value_parser = metadata)]
     metadata: Option<Value>,
@@ -129,6 +161,9 @@ pub struct ListArguments {
     /// Of one workspace
     #[arg(long)]
     workspace: Option<String>,
+    /// That draw from this budget or one below it
+    #[arg(long, value_name = "NAME")]
+    budget: Option<String>,
     /// active, expired or revoked
     #[arg(long)]
     status: Option<String>,
@@ -153,11 +188,25 @@ pub fn run(command: Command) -> Result<(), Failure> {
             let path = format!("/admin/vault_keys/{}", segment(&key_id));
             show(&block_on(client.call(Method::GET, &path, None))?, json)
         }
+        Command::Statement {
+            key_id,
+            window,
+            json,
+        } => {
+            let path = format!("/admin/vault_keys/{}/statement", segment(&key_id));
+            statement::run(&client, &path, window, json)
+        }
         Command::Revoke {
             key_id,
             label_prefix,
+            budget,
             json,
-        } => revoke(&client, key_id, label_prefix, json),
+        } => {
+            let many = label_prefix
+                .map(|prefix| json!({"label_prefix": prefix}))
+                .or_else(|| budget.map(|name| json!({"budget": name})));
+            revoke(&client, key_id, many, json)
+        }
     }
 }
 
@@ -208,6 +257,8 @@ fn body(arguments: IssueArguments) -> Value {
             arguments.per_request.map(Value::from),
         ),
         ("monthly_usd_cap", arguments.monthly.map(Value::from)),
+        ("rolling_usd_cap", arguments.rolling.map(Value::from)),
+        ("rolling_hours", arguments.rolling_hours.map(Value::from)),
         ("lifetime_usd_cap", arguments.lifetime.map(Value::from)),
         ("max_requests", arguments.max_requests.map(Value::from)),
         ("uncapped", arguments.uncapped.then_some(Value::Bool(true))),
@@ -223,6 +274,12 @@ fn body(arguments: IssueArguments) -> Value {
         ("derive_scope", arguments.derive_scope.map(Value::from)),
         ("derive_from", list(arguments.derive_from)),
         ("worst_case_usd", arguments.worst_case.map(Value::from)),
+        ("budget", arguments.budget.map(Value::from)),
+        (
+            "duplicate_window_seconds",
+            arguments.duplicate_window.map(Value::from),
+        ),
+        ("duplicate_fields", list(arguments.duplicate_field)),
         ("metadata", arguments.metadata),
     ];
     members
@@ -253,7 +310,8 @@ fn constraint(text: &str) -> Result<(String, Value), String> {
     Ok((field.to_owned(), Value::Object(range)))
 }
 
-fn metadata(text: &str) -> Result<Value, String> {
+/// Reads a JSON value.
+pub fn metadata(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -264,6 +322,7 @@ fn list(client: &Client, arguments: ListArguments) -> Result<(), Failure> {
             ("label_prefix", arguments.label_prefix),
             ("vendor", arguments.vendor),
             ("workspace", arguments.workspace),
+            ("budget", arguments.budget),
             ("status", arguments.status),
             ("limit", Some(arguments.limit.to_string())),
             ("cursor", arguments.cursor),
@@ -283,6 +342,7 @@ fn list(client: &Client, arguments: ListArguments) -> Result<(), Failure> {
         "label",
         "vendor",
         "workspace",
+        "budget",
         "status",
         "expires_at",
         "allowed_endpoints",
@@ -297,6 +357,7 @@ fn list(client: &Client, arguments: ListArguments) -> Result<(), Failure> {
             "LABEL",
             "VENDOR",
             "WORKSPACE",
+            "BUDGET",
             "STATUS",
             "EXPIRES",
             "ALLOWED",
@@ -323,6 +384,8 @@ fn show(key: &Value, as_json: bool) -> Result<(), Failure> {
         "daily_usd_cap",
         "per_request_usd_cap",
         "monthly_usd_cap",
+        "rolling_usd_cap",
+        "rolling_hours",
         "lifetime_usd_cap",
         "max_requests",
         "uncapped",
@@ -332,6 +395,9 @@ fn show(key: &Value, as_json: bool) -> Result<(), Failure> {
         "derive_scope",
         "derive_from",
         "worst_case_usd",
+        "budget",
+        "duplicate_window_seconds",
+        "duplicate_fields",
         "workspace",
         "version",
         "created_at",
@@ -345,7 +411,12 @@ fn show(key: &Value, as_json: bool) -> Result<(), Failure> {
         .filter(|(_, value)| !value.is_empty() && value != "{}" && value != "false")
         .collect();
     print(&details(&pairs))?;
-    let Some(balances) = key
+    show_balances(key)
+}
+
+/// Prints the balances of a key or budget, if it has any.
+pub fn show_balances(of: &Value) -> Result<(), Failure> {
+    let Some(balances) = of
         .get("balances")
         .and_then(Value::as_array)
         .filter(|list| !list.is_empty())
@@ -373,11 +444,11 @@ fn show(key: &Value, as_json: bool) -> Result<(), Failure> {
 fn revoke(
     client: &Client,
     key_id: Option<String>,
-    prefix: Option<String>,
+    many: Option<Value>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    if let Some(prefix) = prefix {
-        let body = json!({"label_prefix": prefix}).to_string().into_bytes();
+    if let Some(body) = many {
+        let body = body.to_string().into_bytes();
         let answer = block_on(client.call(Method::POST, "/admin/vault_keys/revoke", Some(body)))?;
         return if as_json {
             print_json(&answer)

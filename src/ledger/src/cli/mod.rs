@@ -4,11 +4,13 @@
 //! money or keys: `serve` opens a ledger, what is about the chain reads a database, the rest calls a running ledger's API.
 
 mod audit;
+mod budgets;
 mod chain;
 mod client;
 mod keys;
 mod requests;
 mod serve;
+mod statement;
 mod table;
 
 use std::fmt::Display;
@@ -25,6 +27,7 @@ Examples:
   keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' --daily 10.99 --expires-in 7200
   keybrake keys list --status active
   keybrake requests unknown
+  keybrake budgets create july --daily 500 --time-zone Europe/Berlin --trip-on 5/60
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
@@ -49,6 +52,9 @@ enum Command {
     /// List requests of a running ledger whose outcome nobody knows, and say what became of one.
     #[command(subcommand)]
     Requests(requests::Command),
+    /// Make, list, show, change, freeze and open budgets of a running ledger.
+    #[command(subcommand)]
+    Budgets(budgets::Command),
     /// Read the audit of a running ledger; verify and export the chain in a database.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -94,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Keys(command) => keys::run(command),
         Command::Requests(command) => requests::run(command),
+        Command::Budgets(command) => budgets::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),

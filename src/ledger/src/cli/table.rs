@@ -15,9 +15,9 @@ enum Mark {
 
 const fn mark(text: &str) -> Mark {
     match text.as_bytes() {
-        b"admitted" | b"settled" | b"active" => Mark::Good,
-        b"refused" | b"revoked" | b"expired" => Mark::Bad,
-        b"unknown" | b"held" | b"in_flight" => Mark::Open,
+        b"admitted" | b"settled" | b"active" | b"open" => Mark::Good,
+        b"refused" | b"revoked" | b"expired" | b"tripped" | b"closed" => Mark::Bad,
+        b"unknown" | b"held" | b"in_flight" | b"frozen" => Mark::Open,
         _ => Mark::None,
     }
 }

@@ -5,8 +5,9 @@ use keybrake_contract::refusal::{CapLeft, Refusal, RefusalCode};
 use keybrake_contract::wire::{CommandResult, Cost, Forward};
 
 use super::decided::{Asking, Price};
+use super::path::{capped, shut, subjects};
 use super::writer::Writer;
-use crate::book::{Capped, KnownObject, Pricing, price};
+use crate::book::{KnownObject, Pricing, price};
 use crate::model::Caps;
 use crate::store::{
     Admission, HoldRow, Kind, Link, NewRequest, PlaceNumber, RecordKey, RequestNumber, Store,
@@ -35,7 +36,9 @@ impl<S: Store> Writer<S> {
         record_key: Option<&RecordKey>,
         superseded: Option<&HoldRow>,
     ) -> Result<CommandResult, StoreError> {
-        let caps = &asking.key.key.caps;
+        if let Some(refusal) = shut(asking.path) {
+            return self.refuse(asking, refusal, Price::default(), None);
+        }
         let price = match self.priced(asking)? {
             Ok(price) => price,
             Err(unpriced) => {
@@ -43,30 +46,24 @@ impl<S: Store> Writer<S> {
                 return self.refuse(asking, refusal, price, None);
             }
         };
-        if let (Some(cost), Some(most)) = (price.cost, caps.per_request)
-            && cost > most
-        {
-            let refusal = cap_refusal("per_request_usd_cap", price.cost, Some(most), None);
+        if let Some(refusal) = above_per_request(asking, price) {
             return self.refuse(asking, refusal, price, None);
         }
-        let balances = match self.debit(asking.key, price.cost)? {
+        if let Some(refusal) = self.duplicate(asking)? {
+            return self.refuse(asking, refusal, price, None);
+        }
+        let balances = match self.debit(asking, price.cost)? {
             Ok(balances) => balances,
-            Err(cap) => {
-                let refusal = Refusal {
-                    code: RefusalCode::SpendCapExceeded,
-                    cap: Some(*cap),
-                };
-                return self.refuse(asking, refusal, price, None);
-            }
+            Err(refusal) => return self.refuse(asking, *refusal, price, None),
         };
         let number = self.store.next_request()?;
         let admission = Admission::Admitted {
-            most: caps.max_requests,
+            most: asking.key.key.caps.max_requests,
         };
         let previous = match self.store.link(asking.key.number, number, admission)? {
             Link::Linked(previous) => previous,
             Link::Full => {
-                self.give_back(asking.key, price.cost)?;
+                self.give_back(asking, price.cost)?;
                 let refusal = cap_refusal("max_requests", None, None, None);
                 return self.refuse(asking, refusal, price, Some(number));
             }
@@ -81,6 +78,7 @@ impl<S: Store> Writer<S> {
             superseded,
         };
         self.put_hold(asking, price, &place)?;
+        self.note_purchase(asking, number)?;
         self.open_attempts = self.open_attempts.saturating_add(1);
         Ok(self.attempt_answer(id, 1))
     }
@@ -105,6 +103,7 @@ impl<S: Store> Writer<S> {
             digest: asking.digest,
             at: self.now,
             key: asking.key.number,
+            budget: asking.key.budget,
             previous: placing.previous,
             label: &asking.key.key.label,
             run_id: command.request.run_id.as_deref(),
@@ -144,11 +143,7 @@ impl<S: Store> Writer<S> {
             Cost::OfObject(named) => self.known_object(asking.place, &named.object)?,
             Cost::Nothing | Cost::Amount(_) | Cost::Unknown => None,
         };
-        let capped = if key.caps.is_uncapped() {
-            Capped::No
-        } else {
-            Capped::Yes
-        };
+        let capped = capped(asking.key, asking.path);
         Ok(
             match price(&asking.command.cost, object, capped, key.worst_case) {
                 Pricing::Priced { cost, amount, by } => Ok(Price {
@@ -157,12 +152,11 @@ impl<S: Store> Writer<S> {
                     by: Some(by),
                 }),
                 Pricing::AboveEveryCap(minor) => {
-                    let (limit, left) = tightest(&key.caps);
                     let price = Price {
                         amount: Some(minor),
                         ..Price::default()
                     };
-                    Err(Box::new((cap_refusal(limit, None, left, None), price)))
+                    Err(Box::new((above_every_cap(asking), price)))
                 }
                 Pricing::AmountUnknown(amount) => {
                     let price = Price {
@@ -202,14 +196,34 @@ pub(super) fn cap_refusal(
     resets_at: Option<String>,
 ) -> Refusal {
     Refusal {
-        code: RefusalCode::SpendCapExceeded,
         cap: Some(CapLeft {
             limit: limit.to_owned(),
             asked,
             left,
             resets_at,
         }),
+        ..Refusal::plain(RefusalCode::SpendCapExceeded)
     }
+}
+
+/// The refusal by the first limit for one request that this one is above.
+fn above_per_request(asking: &Asking<'_>, price: Price) -> Option<Refusal> {
+    let cost = price.cost?;
+    subjects(asking.key, asking.path).find_map(|subject| {
+        let most = subject.caps.per_request.filter(|most| cost > *most)?;
+        let refusal = cap_refusal("per_request_usd_cap", price.cost, Some(most), None);
+        Some(refusal.by_budget(subject.budget))
+    })
+}
+
+/// The refusal of a request that passes every cap: by the first that is set.
+fn above_every_cap(asking: &Asking<'_>) -> Refusal {
+    let capped = subjects(asking.key, asking.path).find(|subject| !subject.caps.is_uncapped());
+    let Some(subject) = capped else {
+        return cap_refusal("lifetime_usd_cap", None, None, None);
+    };
+    let (limit, left) = tightest(subject.caps);
+    cap_refusal(limit, None, left, None).by_budget(subject.budget)
 }
 
 /// The first cap that is set, for a request that passes all of them.
@@ -218,6 +232,7 @@ fn tightest(caps: &Caps) -> (&'static str, Option<Micros>) {
         ("per_request_usd_cap", caps.per_request),
         ("daily_usd_cap", caps.daily),
         ("monthly_usd_cap", caps.monthly),
+        ("rolling_usd_cap", caps.rolling.map(|rolling| rolling.cap)),
     ]
     .into_iter()
     .find(|(_, cap)| cap.is_some())

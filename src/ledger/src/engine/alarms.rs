@@ -26,6 +26,8 @@ pub(super) enum AlarmKind {
     OutcomeWithoutAttempt,
     /// One command id, two commands.
     CommandIdConflict,
+    /// A budget's brake tripped: every key under it is stopped until an admin opens it again.
+    BudgetTripped,
     /// What looks like a real vendor secret was presented as a vault key.
     RealCredential,
 }
@@ -42,6 +44,7 @@ impl AlarmKind {
             Self::OutcomeWithoutHold => "outcome_without_hold",
             Self::OutcomeWithoutAttempt => "outcome_without_attempt",
             Self::CommandIdConflict => "command_id_conflict",
+            Self::BudgetTripped => "budget_tripped",
             Self::RealCredential => "real_credential",
         }
     }

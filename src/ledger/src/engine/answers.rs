@@ -106,6 +106,46 @@ pub enum IssueError {
         /// Which of the list, from 0.
         index: usize,
     },
+    /// Its budget cannot be drawn from.
+    #[error("{error}")]
+    Budget {
+        /// Which of the list, from 0.
+        index: usize,
+        /// Why not.
+        error: BudgetError,
+    },
+}
+
+/// Why a budget was not made, changed or drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// No such budget.
+    #[error("no budget has this name")]
+    NotFound,
+    /// Names are for good, also those of closed budgets.
+    #[error("a budget with this name exists")]
+    NameTaken,
+    /// The parent that it names is not there.
+    #[error("no budget has this name; make the parent first")]
+    UnknownParent,
+    /// The parent that it names is closed.
+    #[error("this budget is closed: nothing can be drawn through it")]
+    ParentClosed,
+    /// More than [`crate::model::MAX_DEPTH`] budgets up to the root.
+    #[error("budgets are nested at most {} deep", crate::model::MAX_DEPTH)]
+    TooDeep,
+    /// It would be above itself.
+    #[error("would make a cycle: that budget draws from this one")]
+    Cycle,
+    /// A parent is for good.
+    #[error("a parent is for good: what was spent was counted in the tree as it is")]
+    ParentFixed,
+    /// A closed budget stays as it is.
+    #[error("the budget is closed and stays so")]
+    Closed,
 }
 
 /// Why a key was not changed.
@@ -120,6 +160,9 @@ pub enum ChangeError {
     /// A revoked key stays as it is.
     #[error("the key is revoked")]
     Revoked,
+    /// Its new budget cannot be drawn from.
+    #[error("{0}")]
+    Budget(BudgetError),
 }
 
 /// Why a list was not given.

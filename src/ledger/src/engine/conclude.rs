@@ -310,7 +310,7 @@ impl<S: Store> Writer<S> {
             (after.0, after.1.unwrap_or_default()),
         )
         .ok_or_else(overflow)?;
-        let balances = self.move_money(row.key, row.at, movement)?;
+        let balances = self.move_money(row, movement)?;
         let is_overrun = movement.free < Micros::ZERO
             && balances.iter().any(|balance| balance.free < Micros::ZERO);
         if is_overrun && !alarms.contains(&AlarmKind::CapOverrun) {

@@ -6,6 +6,7 @@ use keybrake_contract::money::{Micros, Minor};
 use keybrake_contract::refusal::Refusal;
 use keybrake_contract::wire::{CommandResult, Reserve};
 
+use super::path::Path;
 use super::writer::Writer;
 use crate::audit::{BalanceAfter, CapRefused, Decided};
 use crate::book::PricedBy;
@@ -18,6 +19,8 @@ pub(super) struct Asking<'a> {
     pub command: &'a Reserve,
     pub digest: &'a Digest,
     pub key: &'a FullKey,
+    /// The budgets that the key draws from.
+    pub path: Option<&'a Path>,
     pub place: PlaceNumber,
 }
 
@@ -60,6 +63,7 @@ impl<S: Store> Writer<S> {
             digest: asking.digest,
             at: self.now,
             key: asking.key.number,
+            budget: asking.key.budget,
             previous,
             label: &asking.key.key.label,
             run_id: command.request.run_id.as_deref(),
@@ -81,6 +85,7 @@ impl<S: Store> Writer<S> {
         self.mention(key, number)?;
         self.mention(client_key, number)?;
         self.refused(refusal.code);
+        self.brake(asking.path, refusal.code, number, command.id)?;
         Ok(CommandResult::Refused(refusal))
     }
 
@@ -103,7 +108,9 @@ impl<S: Store> Writer<S> {
             at: self.now,
             attempt,
             balances,
+            budget: key.budget.as_deref(),
             by: refusal.map(|_| "ledger"),
+            by_budget: refusal.and_then(|refusal| refusal.budget.as_deref()),
             cap: refusal
                 .and_then(|refusal| refusal.cap.clone())
                 .map(|cap| CapRefused {
@@ -117,6 +124,7 @@ impl<S: Store> Writer<S> {
             cost: price.cost,
             credential: &facts.credential,
             currency: price.amount.map(|minor| minor.currency),
+            earlier_request_id: refusal.and_then(|refusal| refusal.earlier_request_id.as_deref()),
             event: if refusal.is_some() {
                 "refused"
             } else {

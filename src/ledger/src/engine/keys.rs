@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use keybrake_contract::digest::Digest;
 use keybrake_contract::vault_key;
 
+use super::path::{grant_version, own_subject};
 use super::writer::Writer;
+use super::{BudgetError, IssueError};
 use crate::audit::key_facts;
 use crate::clock::timestamp;
-use crate::model::{Balance, IssuedKey, Key, KeyChange, NewKey, SecretText};
-use crate::store::{FullKey, Store, StoreError};
+use crate::model::{Balance, BudgetState, IssuedKey, Key, KeyChange, NewKey, SecretText};
+use crate::store::{BudgetNumber, FullKey, Spender, Store, StoreError};
 
 /// Random bytes of a key's public handle.
 const KEY_ID_BYTES: usize = 12;
@@ -35,6 +37,8 @@ pub(super) fn draw(new: NewKey, now: Timestamp) -> Result<Drawn, getrandom::Erro
         worst_case,
         expires_at,
         metadata,
+        budget,
+        duplicates,
     } = new;
     grant.key_id.clone_from(&key_id);
     grant.version = 1;
@@ -50,6 +54,8 @@ pub(super) fn draw(new: NewKey, now: Timestamp) -> Result<Drawn, getrandom::Erro
         expires_at,
         revoked_at: None,
         metadata,
+        budget,
+        duplicates,
     };
     Ok(Drawn {
         key,
@@ -71,21 +77,49 @@ pub(super) enum Change {
     Done(Box<(Key, Vec<Balance>)>),
     NotFound,
     Revoked,
+    /// The budget is not there or closed.
+    Budget(BudgetError),
 }
 
 impl<S: Store> Writer<S> {
-    pub(super) fn issue(&mut self, keys: Vec<Key>) -> Result<Vec<Key>, StoreError> {
+    pub(super) fn issue(
+        &mut self,
+        keys: Vec<Key>,
+    ) -> Result<Result<Vec<Key>, IssueError>, StoreError> {
+        // All budgets are looked up before the first key is put on record.
+        let mut budgets = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            match self.budget_to_draw_from(key.budget.as_deref())? {
+                Ok(budget) => budgets.push(budget),
+                Err(error) => return Ok(Err(IssueError::Budget { index, error })),
+            }
+        }
         let mut issued = Vec::with_capacity(keys.len());
-        for mut key in keys {
+        for (mut key, budget) in keys.into_iter().zip(budgets) {
             key.created_at = timestamp(self.now);
-            self.store.add_key(&key)?;
+            self.store.add_key(&key, budget)?;
             self.key_event("issued", &key)?;
             issued.push(key);
         }
         self.key_count = self
             .key_count
             .saturating_add(u64::try_from(issued.len()).unwrap_or(0));
-        Ok(issued)
+        Ok(Ok(issued))
+    }
+
+    /// The number of the budget that a key names, if it may draw from it.
+    fn budget_to_draw_from(
+        &mut self,
+        name: Option<&str>,
+    ) -> Result<Result<Option<BudgetNumber>, BudgetError>, StoreError> {
+        let Some(name) = name else {
+            return Ok(Ok(None));
+        };
+        Ok(match self.store.budget_by_name(name)? {
+            None => Err(BudgetError::NotFound),
+            Some(found) if found.budget.state == BudgetState::Closed => Err(BudgetError::Closed),
+            Some(found) => Ok(Some(found.number)),
+        })
     }
 
     pub(super) fn change(&mut self, key_id: &str, change: KeyChange) -> Result<Change, StoreError> {
@@ -102,8 +136,20 @@ impl<S: Store> Writer<S> {
             expires_at,
             worst_case,
             metadata,
+            budget,
+            duplicates,
         } = change;
-        let version = full.key.grant.version.saturating_add(1);
+        let path = self.path_of(&full)?;
+        // Above what filters know, whatever the rules of the new budget add to it.
+        let version = grant_version(&full, path.as_deref()).saturating_add(1);
+        if let Some(name) = budget {
+            match self.budget_to_draw_from(name.as_deref())? {
+                Ok(number) => full.budget = number,
+                Err(error) => return Ok(Change::Budget(error)),
+            }
+            full.key.budget = name;
+        }
+        let before = full.key.caps;
         if let Some(grant) = grant {
             full.key.grant = grant;
         }
@@ -114,9 +160,11 @@ impl<S: Store> Writer<S> {
         full.key.expires_at = expires_at.unwrap_or(full.key.expires_at);
         full.key.worst_case = worst_case.or(full.key.worst_case);
         full.key.metadata = metadata.or(full.key.metadata);
+        full.key.duplicates = duplicates.unwrap_or(full.key.duplicates);
         self.put_changed(&full, "changed")?;
-        self.recap(&full)?;
-        let balances = self.present_balances(&full)?;
+        let subject = own_subject(&full);
+        self.recap(&subject, Spender::Key(full.number), &before)?;
+        let balances = self.present_balances(&subject)?;
         Ok(Change::Done(Box::new((full.key, balances))))
     }
 
@@ -131,8 +179,13 @@ impl<S: Store> Writer<S> {
     }
 
     pub(super) fn revoke_by_label_prefix(&mut self, prefix: &str) -> Result<u64, StoreError> {
+        let keys = self.store.unrevoked_by_label_prefix(prefix)?;
+        self.revoke_all(keys)
+    }
+
+    pub(super) fn revoke_all(&mut self, keys: Vec<FullKey>) -> Result<u64, StoreError> {
         let mut count = 0_u64;
-        for mut full in self.store.unrevoked_by_label_prefix(prefix)? {
+        for mut full in keys {
             self.revoke_key(&mut full)?;
             count = count.saturating_add(1);
         }
@@ -146,7 +199,7 @@ impl<S: Store> Writer<S> {
     }
 
     fn put_changed(&mut self, full: &FullKey, event: &str) -> Result<(), StoreError> {
-        self.store.change_key(full.number, &full.key)?;
+        self.store.change_key(full)?;
         self.keys.forget(&full.key.digest);
         self.key_event(event, &full.key)
     }

@@ -7,18 +7,24 @@ mod admit;
 mod alarms;
 mod answers;
 mod balances;
+mod brake;
+mod budgets;
 mod conclude;
 mod decided;
+mod duplicates;
+mod handle;
 mod heads;
 mod key_cache;
 mod keys;
 mod outcome;
+mod path;
 mod pool;
 mod received;
 mod refused;
 mod remembered;
 mod reserve;
 mod resolve;
+mod statement;
 mod summary;
 mod work;
 mod writer;
@@ -30,6 +36,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use jiff::tz::TimeZone;
 use keybrake_contract::ids::HoldId;
 use keybrake_contract::wire::CommandAnswer;
 use keybrake_policy::pack::Pack;
@@ -41,7 +48,7 @@ use self::pool::Pool;
 use self::resolve::Resolved;
 use self::work::{CLOCK_TOLERANCE_MS, Job, Reply, Shared};
 use self::writer::Writer;
-use crate::book::{Evidence, Finding, Parts, Window, WindowKind};
+use crate::book::{Evidence, Finding};
 use crate::clock::Clock;
 use crate::model::{
     AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page, UnknownQuery,
@@ -52,9 +59,10 @@ use crate::store::{ListError, Reads as _, StoreError, sqlite};
 
 pub use crate::audit::{Broken, Trust, VerifyReport};
 pub use answers::{
-    ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness, ResolveError,
-    Unavailable, UnknownFigures,
+    BudgetError, ChangeError, Figures, Histogram, IssueError, OpenError, QueryError, Readiness,
+    ResolveError, Unavailable, UnknownFigures,
 };
+pub use handle::Statements;
 pub use received::{Prepared, Received};
 
 /// How a ledger is opened.
@@ -209,7 +217,7 @@ impl Ledger {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| Unavailable::Failed)?;
         let on_record = drawn.iter().map(|drawn| drawn.key.clone()).collect();
-        let issued = self.ask(|reply| Job::Issue(on_record, reply)).await?;
+        let issued = self.ask(|reply| Job::Issue(on_record, reply)).await??;
         for (drawn, issued) in drawn.iter_mut().zip(issued) {
             drawn.key = issued;
         }
@@ -229,19 +237,9 @@ impl Ledger {
                 let Some(full) = reads.key(&key_id)? else {
                     return Ok(None);
                 };
-                let windows: Vec<(Window, _)> = WindowKind::ALL
-                    .into_iter()
-                    .filter_map(|kind| Some((Window::at(kind, now), kind.cap(&full.key.caps)?)))
-                    .collect();
-                let codes: Vec<i64> = windows.iter().map(|(window, _)| window.code()).collect();
-                let found = reads.balances(full.number, &codes)?;
-                let balances = windows
-                    .into_iter()
-                    .zip(found)
-                    .map(|((window, cap), parts)| {
-                        balances::shown(window, parts.unwrap_or(Parts::untouched(cap)))
-                    });
-                Ok(Some((full.key, balances.collect())))
+                let balances =
+                    statement::balances(reads, full.number, &full.key.caps, &TimeZone::UTC, now)?;
+                Ok(Some((full.key, balances)))
             })
             .await
     }
@@ -269,6 +267,7 @@ impl Ledger {
             Change::Done(done) => Ok(*done),
             Change::NotFound => Err(ChangeError::NotFound),
             Change::Revoked => Err(ChangeError::Revoked),
+            Change::Budget(error) => Err(ChangeError::Budget(error)),
         }
     }
 

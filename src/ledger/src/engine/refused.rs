@@ -5,10 +5,11 @@ use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{CommandResult, CountedReason, RefusalCount, Refused};
 
 use super::alarms::AlarmKind;
+use super::path::{grant_version, told_grant};
 use super::remembered::Remembered;
 use super::writer::Writer;
 use crate::audit::{Counted, Decided};
-use crate::store::{Admission, FullKey, Kind, Link, NewRequest, Store, StoreError};
+use crate::store::{Admission, FullKey, Kind, Link, NewRequest, RequestNumber, Store, StoreError};
 
 impl<S: Store> Writer<S> {
     pub(super) fn refused_by_filter(
@@ -28,19 +29,22 @@ impl<S: Store> Writer<S> {
                 RefusalCode::VaultKeyInvalid,
             )));
         };
+        let path = self.path_of(&key)?;
+        let path = path.as_deref();
         if let Some(code) = self.unusable(&key) {
             self.put_on_record(command, digest, &key, code)?;
             return Ok(CommandResult::Refused(Refusal::plain(code)));
         }
         if command
             .grant_version
-            .is_some_and(|version| version != key.key.grant.version)
+            .is_some_and(|version| version != grant_version(&key, path))
         {
-            let grant = Box::new(key.key.grant.clone());
+            let grant = told_grant(&key, path);
             self.remember(command.id, digest, &Remembered::Grant(grant.clone()))?;
             return Ok(CommandResult::Grant(grant));
         }
-        self.put_on_record(command, digest, &key, command.code)?;
+        let number = self.put_on_record(command, digest, &key, command.code)?;
+        self.brake(path, command.code, number, command.id)?;
         Ok(CommandResult::Recorded)
     }
 
@@ -51,7 +55,7 @@ impl<S: Store> Writer<S> {
         digest: &Digest,
         key: &FullKey,
         code: RefusalCode,
-    ) -> Result<(), StoreError> {
+    ) -> Result<RequestNumber, StoreError> {
         let facts = &command.request;
         let account = facts.vendor_account.as_deref();
         let place = self
@@ -77,6 +81,7 @@ impl<S: Store> Writer<S> {
             digest,
             at: self.now,
             key: key.number,
+            budget: key.budget,
             previous,
             label: &key.key.label,
             run_id: facts.run_id.as_deref(),
@@ -97,7 +102,7 @@ impl<S: Store> Writer<S> {
         })?;
         self.mention(command.idempotency_key.as_deref(), number)?;
         self.refused(code);
-        Ok(())
+        Ok(number)
     }
 
     fn refusal_event(
@@ -114,13 +119,16 @@ impl<S: Store> Writer<S> {
             at: self.now,
             attempt: None,
             balances: &[],
+            budget: key.key.budget.as_deref(),
             by: Some(by),
+            by_budget: None,
             cap: None,
             client_idempotency_key: None,
             code: Some(code),
             cost: None,
             credential: &facts.credential,
             currency: command.amount.map(|minor| minor.currency),
+            earlier_request_id: None,
             event: "refused",
             fingerprint: None,
             full_fingerprint: None,

@@ -96,6 +96,7 @@ mod tests {
             constraints: std::collections::BTreeMap::new(),
             vendor_accounts: Vec::new(),
             idempotency: IdempotencyRule::Required,
+            duplicate_fields: Vec::new(),
         };
         for remembered in [
             Remembered::Recorded,

@@ -13,6 +13,8 @@ use keybrake_contract::wire::{
 };
 
 use super::decided::{Asking, Price};
+use super::duplicates::wrong_purchases;
+use super::path::{grant_version, shut, told_grant};
 use super::remembered::Remembered;
 use super::summary;
 use super::writer::Writer;
@@ -45,23 +47,29 @@ impl<S: Store> Writer<S> {
             &facts.credential,
             facts.vendor_account.as_deref(),
         )?;
+        let path = self.path_of(&key)?;
+        let path = path.as_deref();
         let asking = Asking {
             command,
             digest,
             key: &key,
+            path,
             place,
         };
         if let Some(code) = self.unusable(&key) {
             return self.refuse(&asking, Refusal::plain(code), Price::default(), None);
         }
-        if command.grant_version != Some(key.key.grant.version) {
-            let grant = Box::new(key.key.grant.clone());
+        if command.grant_version != Some(grant_version(&key, path)) {
+            let grant = told_grant(&key, path);
             self.remember(command.id, digest, &Remembered::Grant(grant.clone()))?;
             return Ok(CommandResult::Grant(grant));
         }
         if facts.vendor != key.key.grant.vendor {
             let refusal = Refusal::plain(RefusalCode::VendorNotAllowed);
             return self.refuse(&asking, refusal, Price::default(), None);
+        }
+        if let Some(wrong) = wrong_purchases(&asking) {
+            return Ok(CommandResult::InvalidCommand(wrong.to_owned()));
         }
         match (&command.idempotency, record_key) {
             (Some(idempotency), Some(record_key)) => {
@@ -156,6 +164,11 @@ impl<S: Store> Writer<S> {
         asking: &Asking<'_>,
         row: &HoldRow,
     ) -> Result<CommandResult, StoreError> {
+        // It draws on the budgets of its hold, and is made by this key.
+        let path = self.path(row.budget)?;
+        if let Some(refusal) = shut(path.as_deref()).or_else(|| shut(asking.path)) {
+            return self.refuse(asking, refusal, Price::default(), None);
+        }
         let command = asking.command;
         let attempt = row.attempts.saturating_add(1);
         let deadline = self.deadline(command.forward_timeout_ms);

@@ -13,10 +13,10 @@ use super::heads::Sign;
 use super::keys::Change;
 use super::resolve::Resolved;
 use super::writer::{Tick, Writer};
-use super::{Figures, Received, Unavailable};
+use super::{BudgetError, Figures, IssueError, Received, Unavailable};
 use crate::book::{Evidence, Finding};
 use crate::clock::Clock;
-use crate::model::{Key, KeyChange};
+use crate::model::{BudgetChange, BudgetNow, Key, KeyChange, NewBudget};
 use crate::store::{Store, StoreError};
 
 /// How often the writer looks for overdue attempts and other chores.
@@ -27,14 +27,22 @@ pub(super) const CLOCK_TOLERANCE_MS: i64 = 60_000;
 /// Where the answer to a job goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
+/// What came of issuing keys.
+pub(super) type Issued = Result<Vec<Key>, IssueError>;
+/// What came of making or changing a budget.
+pub(super) type Budgeted = Result<Box<BudgetNow>, BudgetError>;
+
 /// What waits for the writer.
 pub(super) enum Job {
     Commands(Vec<Received>, Reply<Vec<CommandAnswer>>),
-    Issue(Vec<Key>, Reply<Vec<Key>>),
+    Issue(Vec<Key>, Reply<Issued>),
     Change(String, Box<KeyChange>, Reply<Change>),
     Revoke(String, Reply<Option<Box<Key>>>),
     RevokePrefix(String, Reply<u64>),
     Resolve(HoldId, Box<(Finding, Evidence)>, Reply<Resolved>),
+    RevokeBudget(String, Reply<Option<u64>>),
+    CreateBudget(Box<NewBudget>, Reply<Budgeted>),
+    ChangeBudget(String, Box<BudgetChange>, Reply<Budgeted>),
     Figures(oneshot::Sender<Figures>),
     Close,
 }
@@ -56,6 +64,10 @@ impl Job {
             Self::Revoke(_, reply) => drop(reply.send(Err(why))),
             Self::RevokePrefix(_, reply) => drop(reply.send(Err(why))),
             Self::Resolve(_, _, reply) => drop(reply.send(Err(why))),
+            Self::RevokeBudget(_, reply) => drop(reply.send(Err(why))),
+            Self::CreateBudget(_, reply) | Self::ChangeBudget(_, _, reply) => {
+                drop(reply.send(Err(why)));
+            }
             Self::Figures(_) | Self::Close => {}
         }
     }
@@ -64,11 +76,13 @@ impl Job {
 /// A job that was done inside a transaction that is not on disk yet.
 enum Pending {
     Commands(Vec<CommandAnswer>, Reply<Vec<CommandAnswer>>),
-    Issue(Vec<Key>, Reply<Vec<Key>>),
+    Issue(Issued, Reply<Issued>),
     Change(Change, Reply<Change>),
     Revoke(Option<Box<Key>>, Reply<Option<Box<Key>>>),
     RevokePrefix(u64, Reply<u64>),
     Resolve(Resolved, Reply<Resolved>),
+    RevokeBudget(Option<u64>, Reply<Option<u64>>),
+    Budget(Budgeted, Reply<Budgeted>),
     Figures(oneshot::Sender<Figures>),
 }
 
@@ -84,6 +98,8 @@ impl Pending {
             Self::Revoke(done, reply) => say(reply, done, outcome),
             Self::RevokePrefix(done, reply) => say(reply, done, outcome),
             Self::Resolve(done, reply) => say(reply, done, outcome),
+            Self::RevokeBudget(done, reply) => say(reply, done, outcome),
+            Self::Budget(done, reply) => say(reply, done, outcome),
             Self::Figures(reply) => {
                 if let Ok(writer) = outcome {
                     drop(reply.send(writer.figures()));
@@ -265,6 +281,13 @@ fn one<S: Store>(
             let (finding, evidence) = *said;
             let resolved = writer.apply_evidence(hold, &finding, &evidence);
             done(resolved, reply, Pending::Resolve)?
+        }
+        Job::RevokeBudget(name, reply) => {
+            done(writer.revoke_by_budget(&name), reply, Pending::RevokeBudget)?
+        }
+        Job::CreateBudget(new, reply) => done(writer.create_budget(*new), reply, Pending::Budget)?,
+        Job::ChangeBudget(name, change, reply) => {
+            done(writer.change_budget(&name, *change), reply, Pending::Budget)?
         }
         Job::Figures(reply) => Pending::Figures(reply),
         Job::Close => {

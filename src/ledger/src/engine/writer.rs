@@ -1,6 +1,7 @@
 //! The one writer: everything it gathers goes into one transaction, and is answered when that is on disk.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use keybrake_contract::digest::Digest;
@@ -13,17 +14,21 @@ use super::alarms::AlarmKind;
 use super::heads::{Sign, Signer};
 use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
+use super::path::Path;
 use super::remembered::Remembered;
 use super::{Figures, Histogram, LedgerOptions, Prepared, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
-    AttemptState, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Seen, Store, StoreError,
+    AttemptState, BudgetNumber, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Seen, Store,
+    StoreError,
 };
 
 /// Commands that are looked at for pruning per command that is remembered.
 const PRUNE_WALK: u32 = 2;
 /// Answers retired at most at a time.
 const RETIRE: u32 = 64;
+/// Purchases forgotten at most at a time.
+const PRUNE_PURCHASES: u32 = 1_024;
 /// Milliseconds for which refusals without a valid key are gathered before they are written as one event.
 const COUNT_MS: i64 = 60_000;
 /// Upper bounds of the commit times, in microseconds.
@@ -43,6 +48,8 @@ pub(super) struct Writer<S> {
     /// The instant of the transaction at hand; never before that of an earlier event.
     pub(super) now: i64,
     pub(super) keys: KeyCache,
+    /// The budgets from each one up to its root, as they are now.
+    pub(super) paths: HashMap<BudgetNumber, Arc<Path>>,
     buffer: Vec<u8>,
     pub(super) counts: BTreeMap<(CountedReason, String), u64>,
     pub(super) open_attempts: u64,
@@ -75,6 +82,7 @@ impl<S: Store> Writer<S> {
             vendor_memory_ms,
             now: head.at,
             keys: KeyCache::default(),
+            paths: HashMap::new(),
             buffer: Vec::with_capacity(4096),
             counts: BTreeMap::new(),
             open_attempts,
@@ -187,13 +195,12 @@ impl<S: Store> Writer<S> {
             self.store
                 .retire_answer(*number, &summary::of_answer(answer))?;
         }
+        let pruned = self.store.prune_purchases(self.now, PRUNE_PURCHASES)?;
         let is_full =
             |count: usize, most: u32| u32::try_from(count).is_ok_and(|count| count >= most);
-        Ok(if is_full(swept, SWEEP) || is_full(retired.len(), RETIRE) {
-            Tick::More
-        } else {
-            Tick::Done
-        })
+        let is_more =
+            is_full(swept, SWEEP) || is_full(retired.len(), RETIRE) || pruned >= PRUNE_PURCHASES;
+        Ok(if is_more { Tick::More } else { Tick::Done })
     }
 
     /// Appends an event to the chain. Answers its number.
@@ -320,14 +327,23 @@ impl<S: Store> Writer<S> {
             code: RefusalCode,
             #[serde(default)]
             cap: Option<CapRefused>,
+            #[serde(default)]
+            by_budget: Option<String>,
+            #[serde(default)]
+            earlier_request_id: Option<String>,
         }
         let body = self.store.event(row.event)?;
         let told: Told = body
             .and_then(|body| serde_json::from_slice(&body).ok())
             .ok_or_else(|| StoreError("the event of a refusal cannot be read".to_owned()))?;
-        Ok(match told.cap {
+        let refusal = match told.cap {
             None => Refusal::plain(told.code),
             Some(cap) => cap_refusal(&cap.limit, cap.asked, cap.left, cap.resets_at),
+        };
+        Ok(Refusal {
+            budget: told.by_budget,
+            earlier_request_id: told.earlier_request_id,
+            ..refusal
         })
     }
 

@@ -81,6 +81,7 @@ fn read(query: Option<&str>) -> Result<AuditQuery, Problem> {
         idempotency_key: query.text("idempotency_key"),
         key_id: query.text("key_id"),
         label: query.text("label"),
+        budget: query.text("budget"),
         run_id: query.text("run_id"),
         vendor: query.text("vendor"),
         operation: query.text("operation"),
@@ -92,12 +93,6 @@ fn read(query: Option<&str>) -> Result<AuditQuery, Problem> {
         limit: query.limit(),
         cursor: query.text("cursor"),
     };
-    if query.text("budget").is_some() {
-        return Err(Problem::invalid_field(
-            "budget",
-            "budgets are not in this build",
-        ));
-    }
     query.finish()?;
     Ok(read)
 }
@@ -108,11 +103,12 @@ mod tests {
 
     #[test]
     fn every_parameter_is_read() {
-        let text = "idempotency_key=k&key_id=vk_1&label=l&run_id=r&vendor=stripe&operation=charges.create\
+        let text = "idempotency_key=k&key_id=vk_1&label=l&budget=b&run_id=r&vendor=stripe&operation=charges.create\
                     &outcome=settled&verdict=admitted&vendor_object_id=ch_1&since=2026-07-01&until=2026-07-02\
                     &limit=5&cursor=c";
         let query = read(Some(text)).unwrap();
         assert_eq!(query.idempotency_key.as_deref(), Some("k"));
+        assert_eq!(query.budget.as_deref(), Some("b"));
         assert_eq!(query.outcome, Some(EntryOutcome::Settled));
         assert_eq!(query.verdict, Some(EntryVerdict::Admitted));
         assert!(query.since < query.until);
@@ -133,7 +129,6 @@ mod tests {
     #[test]
     fn what_cannot_be_answered_is_said() {
         for (text, field) in [
-            ("budget=b", "budget"),
             ("outcome=done", "outcome"),
             ("verdict=yes", "verdict"),
             ("since=now", "since"),

@@ -113,6 +113,22 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
             "/admin/requests/{id}/resolve",
             post(admin::requests::resolve),
         ),
+        (
+            "/admin/vault_keys/{key_id}/statement",
+            get(admin::statements::of_key),
+        ),
+        (
+            "/admin/budgets",
+            post(admin::budgets::create).get(admin::budgets::list),
+        ),
+        (
+            "/admin/budgets/{name}",
+            get(admin::budgets::show).patch(admin::budgets::change),
+        ),
+        (
+            "/admin/budgets/{name}/statement",
+            get(admin::statements::of_budget),
+        ),
         ("/audit", get(audit::list)),
         ("/healthz", get(health::healthz)),
         ("/readyz", get(health::readyz)),

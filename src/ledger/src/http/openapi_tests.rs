@@ -14,7 +14,9 @@ use tower::ServiceExt as _;
 use super::DOCUMENT;
 use crate::http::admin::request::{self, CHANGE_FIELDS, ISSUE_FIELDS};
 use crate::http::admin::requests::{RESOLVE_FIELDS, RESOLVE_OUTCOMES, UNKNOWN_PARAMETERS};
-use crate::http::admin::{LIST_PARAMETERS, STATUSES};
+use crate::http::admin::{
+    LIST_PARAMETERS, REVOKE_FIELDS, STATUSES, budget_request, budgets, statements,
+};
 use crate::http::audit::{AUDIT_PARAMETERS, OUTCOMES, VERDICTS};
 use crate::http::problem::{Kind, Problem};
 use crate::http::{Api, routes};
@@ -112,6 +114,17 @@ fn fields_are_those_that_are_read() {
         names(&schema("Resolve")["properties"]),
         set(RESOLVE_FIELDS.iter().copied())
     );
+    for (name, fields) in [
+        ("NewBudget", budget_request::NEW_FIELDS),
+        ("BudgetChange", budget_request::CHANGE_FIELDS),
+        ("Revoke", REVOKE_FIELDS),
+    ] {
+        assert_eq!(
+            names(&schema(name)["properties"]),
+            set(fields.iter().copied()),
+            "{name}"
+        );
+    }
 }
 
 fn parameters(path: &str) -> BTreeSet<String> {
@@ -134,6 +147,19 @@ fn parameters_are_those_that_are_read() {
         parameters("/admin/requests"),
         set(UNKNOWN_PARAMETERS.iter().copied())
     );
+    assert_eq!(
+        parameters("/admin/budgets"),
+        set(budgets::LIST_PARAMETERS.iter().copied())
+    );
+    for path in [
+        "/admin/vault_keys/{key_id}/statement",
+        "/admin/budgets/{name}/statement",
+    ] {
+        assert_eq!(
+            parameters(path),
+            set(statements::PARAMETERS.iter().copied())
+        );
+    }
 }
 
 #[test]
@@ -163,6 +189,17 @@ fn words_are_those_that_are_read() {
     assert_eq!(
         words("/admin/vault_keys", "status"),
         set(STATUSES.iter().map(|(word, _)| *word))
+    );
+    assert_eq!(
+        words("/admin/budgets", "state"),
+        set(budgets::STATES.iter().map(|(word, _)| *word))
+    );
+    let set_states: BTreeSet<String> =
+        serde_json::from_value(schema("BudgetChange")["properties"]["state"]["enum"].clone())
+            .unwrap();
+    assert_eq!(
+        set_states,
+        set(budget_request::SET_STATES.iter().map(|(word, _)| *word))
     );
 }
 
@@ -195,6 +232,17 @@ fn every_example_of_a_key_can_be_issued() {
         ["examples"];
     for (name, example) in examples.as_object().unwrap() {
         let read = request::issue(&example["value"].to_string(), &vendors, now);
+        assert!(read.is_ok(), "{name}: {:?}", read.err());
+    }
+}
+
+#[test]
+fn every_example_of_a_budget_can_be_made() {
+    let document = document();
+    let examples = &document["paths"]["/admin/budgets"]["post"]["requestBody"]["content"]["application/json"]
+        ["examples"];
+    for (name, example) in examples.as_object().unwrap() {
+        let read = budget_request::new_budget(&example["value"].to_string());
         assert!(read.is_ok(), "{name}: {:?}", read.err());
     }
 }

@@ -10,6 +10,10 @@ use keybrake_contract::lifecycle::{HoldState, RecordState, State};
 use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::wire::StoredAnswer;
 
+mod budgets;
+
+pub use budgets::*;
+
 use super::*;
 use crate::audit;
 use crate::clock::timestamp;
@@ -66,6 +70,15 @@ macro_rules! every_conformance_test {
             the_pieces_of_the_audit_come_in_their_order,
             a_resolution_names_its_event_and_perhaps_an_object,
             unknown_requests_come_oldest_first_and_are_summed_per_key,
+            balances_are_removed_by_their_windows_once,
+            what_was_spent_is_summed_by_step,
+            what_was_spent_below_a_budget_is_summed,
+            budgets_come_back_as_they_were_put,
+            budgets_are_listed_newest_first,
+            keys_are_found_by_their_budget_and_those_above_it,
+            refusals_are_counted_as_long_as_they_are_young,
+            the_latest_purchase_is_known_until_it_is_pruned,
+            periods_say_what_became_of_every_hold,
         );
     };
 }
@@ -102,6 +115,7 @@ fn key(label: &str) -> Key {
             constraints: std::collections::BTreeMap::new(),
             vendor_accounts: vec!["acct_1".to_owned()],
             idempotency: IdempotencyRule::Optional,
+            duplicate_fields: Vec::new(),
         },
         caps: Caps {
             daily: Some(usd(5)),
@@ -112,6 +126,8 @@ fn key(label: &str) -> Key {
         expires_at: timestamp(NOON + 5),
         revoked_at: None,
         metadata: Some(serde_json::json!({"a": [1]})),
+        budget: None,
+        duplicates: None,
     }
 }
 
@@ -119,7 +135,7 @@ fn key(label: &str) -> Key {
 fn begun<B: Backend>(backend: &B) -> (B::Store, KeyNumber) {
     let mut store = backend.store();
     store.begin().unwrap();
-    let number = store.add_key(&key("k")).unwrap();
+    let number = store.add_key(&key("k"), None).unwrap();
     (store, number)
 }
 
@@ -127,6 +143,17 @@ fn begun<B: Backend>(backend: &B) -> (B::Store, KeyNumber) {
 fn put<S: Store>(
     store: &mut S,
     key: KeyNumber,
+    counter: u64,
+    at: i64,
+    amount: u64,
+) -> RequestNumber {
+    put_drawing(store, (key, None), counter, at, amount)
+}
+
+/// The same of a key that draws from a budget.
+fn put_drawing<S: Store>(
+    store: &mut S,
+    (key, budget): (KeyNumber, Option<BudgetNumber>),
     counter: u64,
     at: i64,
     amount: u64,
@@ -145,6 +172,7 @@ fn put<S: Store>(
             digest: &Digest::of(b"command"),
             at,
             key,
+            budget,
             previous,
             label: "k",
             run_id: Some("run"),
@@ -212,7 +240,7 @@ pub fn what_was_rolled_back_is_not_there<B: Backend>() {
     assert_eq!(store.balance(number, 0).unwrap(), None);
     assert_eq!(store.hold(request).unwrap(), None);
     assert_eq!(store.hold_by_id(id(1)).unwrap(), None);
-    let again = store.add_key(&key("k")).unwrap();
+    let again = store.add_key(&key("k"), None).unwrap();
     assert_eq!(
         put(&mut store, again, 1, NOON, 5),
         request,
@@ -571,22 +599,28 @@ pub fn answers_are_retired_from_the_oldest<B: Backend>() {
 pub fn what_was_spent_is_summed_by_state_and_time<B: Backend>() {
     let backend = B::new();
     let (mut store, key) = begun(&backend);
-    let other = store.add_key(&self::key("other")).unwrap();
+    let other = store.add_key(&self::key("other"), None).unwrap();
     put(&mut store, key, 1, NOON - 1, 1_000);
     let settled = put(&mut store, key, 2, NOON, 5);
     put(&mut store, other, 3, NOON, 5_000);
     put(&mut store, key, 4, NOON + 1, 70);
     let change = changed(SETTLED, AttemptState::Executed, None);
     store.change_hold(settled, &change).unwrap();
-    let parts = store.spent_since(key, NOON, usd(100)).unwrap();
+    let parts = store
+        .spent_since(Spender::Key(key), NOON, usd(100))
+        .unwrap();
     assert_eq!(
         parts,
         Parts::with_spent(usd(100), usd(70), usd(9), usd(0)).unwrap()
     );
-    let ever = store.spent_since(key, i64::MIN, usd(100)).unwrap();
+    let ever = store
+        .spent_since(Spender::Key(key), i64::MIN, usd(100))
+        .unwrap();
     assert_eq!(ever.held, usd(1_070));
     assert_eq!(ever.free, usd(-979));
-    let none = store.spent_since(key, NOON + 2, usd(100)).unwrap();
+    let none = store
+        .spent_since(Spender::Key(key), NOON + 2, usd(100))
+        .unwrap();
     assert_eq!(none, Parts::untouched(usd(100)));
     store.commit().unwrap();
 }
@@ -596,10 +630,10 @@ pub fn keys_come_back_as_they_were_put<B: Backend>() {
     let mut store = backend.store();
     store.begin().unwrap();
     let mut first = key("one");
-    let number = store.add_key(&first).unwrap();
-    store.add_key(&key("One")).unwrap();
-    store.add_key(&key("one%")).unwrap();
-    assert_ne!(store.add_key(&key("two")).unwrap(), number);
+    let number = store.add_key(&first, None).unwrap();
+    store.add_key(&key("One"), None).unwrap();
+    store.add_key(&key("one%"), None).unwrap();
+    assert_ne!(store.add_key(&key("two"), None).unwrap(), number);
     let shown = |key: &Key| format!("{key:?}");
     let found = store.key_by_digest(&first.digest).unwrap().unwrap();
     assert_eq!((found.number, shown(&found.key)), (number, shown(&first)));
@@ -619,7 +653,12 @@ pub fn keys_come_back_as_they_were_put<B: Backend>() {
     first.label = "changed".to_owned();
     first.grant.version = 2;
     first.metadata = None;
-    store.change_key(number, &first).unwrap();
+    let full = FullKey {
+        number,
+        budget: None,
+        key: first.clone(),
+    };
+    store.change_key(&full).unwrap();
     let found = store.key_by_id("vk_one").unwrap().unwrap();
     assert_eq!(shown(&found.key), shown(&first));
     assert_eq!(labels(&mut store, "one"), ["one%"]);

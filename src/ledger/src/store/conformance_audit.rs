@@ -134,7 +134,7 @@ pub fn unknown_requests_come_oldest_first_and_are_summed_per_key<B: Backend>() {
     };
     let backend = B::new();
     let (mut store, key) = begun(&backend);
-    let other = store.add_key(&self::key("other")).unwrap();
+    let other = store.add_key(&self::key("other"), None).unwrap();
     for (counter, key) in [(1, key), (2, other), (3, key), (4, key)] {
         let at = NOON + i64::try_from(counter).unwrap();
         let number = put(&mut store, key, counter, at, 5);

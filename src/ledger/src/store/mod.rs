@@ -15,14 +15,14 @@ use keybrake_contract::money::Micros;
 use keybrake_contract::wire::StoredAnswer;
 
 use crate::book::{Movement, Parts};
-use crate::model::Key;
+use crate::model::{Budget, Key};
 
 pub use pieces::{BalancePiece, Piece, RequestPiece};
-pub use reads::{EventRow, ListError, Reads};
+pub use reads::{EventRow, ListError, Period, Reads};
 pub use rows::{
-    Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
-    Kind, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey,
-    RequestNumber, Said, Seen, Taken, outcome_of,
+    Admission, AttemptRow, AttemptState, BudgetNumber, ChainHead, Due, FullBudget, FullKey,
+    HoldChange, HoldRow, KeyNumber, Kind, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow,
+    PlaceNumber, Purchase, RecordKey, RequestNumber, Said, Seen, Spender, Taken, outcome_of,
 };
 
 /// A store that cannot do what it was asked. What was done since `begin` must be taken back.
@@ -200,9 +200,29 @@ pub trait Store: Send {
     fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError>;
     /// Forgets a balance.
     fn remove_balance(&mut self, key: KeyNumber, window: i64) -> Result<(), StoreError>;
-    /// What the requests of a key since an instant hold, settled and left unknown, as a balance of this cap.
-    fn spent_since(&mut self, key: KeyNumber, since: i64, cap: Micros)
-    -> Result<Parts, StoreError>;
+    /// Forgets the balances of a subject with a window from `from` up to but without `before`, and answers what they held,
+    /// settled and left unknown together (as a balance of a cap of nothing). What is forgotten is answered once.
+    fn remove_balances(
+        &mut self,
+        subject: KeyNumber,
+        from: i64,
+        before: i64,
+    ) -> Result<Parts, StoreError>;
+    /// What the requests of a spender since an instant hold, settled and left unknown, as a balance of this cap.
+    fn spent_since(
+        &mut self,
+        spender: Spender,
+        since: i64,
+        cap: Micros,
+    ) -> Result<Parts, StoreError>;
+    /// The same by steps of so many milliseconds since 1970, each with its number, as balances of a cap of nothing. Steps
+    /// without requests are left out.
+    fn spent_in_steps(
+        &mut self,
+        spender: Spender,
+        since: i64,
+        step_ms: i64,
+    ) -> Result<Vec<(i64, Parts)>, StoreError>;
 
     /// A key by the digest of its secret.
     fn key_by_digest(&mut self, digest: &Digest) -> Result<Option<FullKey>, StoreError>;
@@ -212,10 +232,54 @@ pub trait Store: Send {
     fn workspace(&mut self, key: KeyNumber) -> Result<Option<String>, StoreError>;
     /// Keys that are not revoked and whose label begins with this.
     fn unrevoked_by_label_prefix(&mut self, prefix: &str) -> Result<Vec<FullKey>, StoreError>;
-    /// Puts a new key on record.
-    fn add_key(&mut self, key: &Key) -> Result<KeyNumber, StoreError>;
+    /// Keys that are not revoked and draw from this budget or one below it.
+    fn unrevoked_by_budget(&mut self, budget: BudgetNumber) -> Result<Vec<FullKey>, StoreError>;
+    /// Puts a new key on record; `budget` is the number of the one it names.
+    fn add_key(&mut self, key: &Key, budget: Option<BudgetNumber>)
+    -> Result<KeyNumber, StoreError>;
     /// Puts a changed key on record.
-    fn change_key(&mut self, number: KeyNumber, key: &Key) -> Result<(), StoreError>;
+    fn change_key(&mut self, key: &FullKey) -> Result<(), StoreError>;
     /// How many keys there are.
     fn count_keys(&mut self) -> Result<u64, StoreError>;
+
+    /// A budget by its number.
+    fn budget(&mut self, number: BudgetNumber) -> Result<Option<FullBudget>, StoreError>;
+    /// A budget by its name.
+    fn budget_by_name(&mut self, name: &str) -> Result<Option<FullBudget>, StoreError>;
+    /// Puts a new budget on record: a subject of its own, numbered among the keys. `parent` is the number of the one it
+    /// names.
+    fn add_budget(
+        &mut self,
+        budget: &Budget,
+        parent: Option<BudgetNumber>,
+    ) -> Result<BudgetNumber, StoreError>;
+    /// Puts a changed budget on record. Name, parent and time zone never change.
+    fn change_budget(&mut self, number: BudgetNumber, budget: &Budget) -> Result<(), StoreError>;
+    /// Notes a refusal under a budget with a brake, forgets those at or before `since`, and answers how many are left.
+    fn note_refusal(
+        &mut self,
+        budget: BudgetNumber,
+        request: RequestNumber,
+        at: i64,
+        since: i64,
+    ) -> Result<u64, StoreError>;
+    /// Forgets the refusals that were noted under a budget.
+    fn forget_refusals(&mut self, budget: BudgetNumber) -> Result<(), StoreError>;
+
+    /// The latest purchase of a subject with this digest, if it is still on record.
+    fn purchase(
+        &mut self,
+        subject: KeyNumber,
+        digest: &Digest,
+    ) -> Result<Option<Purchase>, StoreError>;
+    /// Makes this request the latest purchase of a subject with this digest, to be kept until `until`.
+    fn set_purchase(
+        &mut self,
+        subject: KeyNumber,
+        digest: &Digest,
+        purchase: Purchase,
+        until: i64,
+    ) -> Result<(), StoreError>;
+    /// Forgets purchases that are not to be kept any longer, at most so many; answers how many.
+    fn prune_purchases(&mut self, now: i64, most: u32) -> Result<u32, StoreError>;
 }

@@ -4,9 +4,12 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 
 use crate::engine::UnknownFigures;
-use crate::model::{AuditQuery, Entry, Key, KeyFilter, Page, UnknownQuery, UnknownRequest};
+use crate::model::{
+    AuditQuery, Budget, BudgetFilter, Entry, Key, KeyFilter, Page, Tally, UnknownQuery,
+    UnknownRequest,
+};
 
-use super::{ChainHead, FullKey, Piece, StoreError};
+use super::{ChainHead, FullBudget, FullKey, Piece, Spender, StoreError};
 use crate::book::Parts;
 
 /// An event as it is stored.
@@ -31,12 +34,37 @@ pub enum ListError {
     Store(#[from] StoreError),
 }
 
+/// What is asked of one window of a spender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// The balances to add up, by their windows: from the first up to but without the second.
+    pub windows: (i64, i64),
+    /// The requests to count, by their time: from the first up to but without the second.
+    pub times: (i64, i64),
+}
+
 /// What readers need.
 pub trait Reads: Send {
     /// A key by its public handle.
     fn key(&mut self, key_id: &str) -> Result<Option<FullKey>, StoreError>;
-    /// Balances of a key in these windows, in their order; `None`: there is none yet.
-    fn balances(&mut self, key: i64, windows: &[i64]) -> Result<Vec<Option<Parts>>, StoreError>;
+    /// Balances of a subject in these ranges of windows (from, and up to but without), in their order, each range added up;
+    /// `None`: there is none yet.
+    fn balances(
+        &mut self,
+        subject: i64,
+        windows: &[(i64, i64)],
+    ) -> Result<Vec<Option<Parts>>, StoreError>;
+    /// What these periods of a spender come to, all as of one moment: the balances together (`None`: there is none), and
+    /// what the requests say.
+    fn periods(
+        &mut self,
+        spender: Spender,
+        periods: &[Period],
+    ) -> Result<Vec<(Option<Parts>, Tally)>, StoreError>;
+    /// A budget by its name.
+    fn budget(&mut self, name: &str) -> Result<Option<FullBudget>, StoreError>;
+    /// A page of budgets, newest first.
+    fn budgets(&mut self, filter: &BudgetFilter) -> Result<Page<Budget>, ListError>;
     /// A page of keys, newest first. `now`: in milliseconds since 1970, for the status.
     fn keys(&mut self, filter: &KeyFilter, now: i64) -> Result<Page<Key>, ListError>;
     /// A page of audit entries.

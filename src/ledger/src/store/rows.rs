@@ -9,12 +9,14 @@ use keybrake_contract::money::{Micros, Minor};
 use keybrake_contract::wire::StoredAnswer;
 
 use crate::book::Parts;
-use crate::model::{EntryOutcome, Key};
+use crate::model::{Budget, EntryOutcome, Key};
 
 /// Numbers requests in the order in which they were decided.
 pub type RequestNumber = i64;
 /// Numbers subjects: what balances belong to. A key is one.
 pub type KeyNumber = i64;
+/// A budget is a subject too: its number among those of the keys.
+pub type BudgetNumber = KeyNumber;
 /// Numbers places: a vendor, our credential there, an account.
 pub type PlaceNumber = i64;
 
@@ -154,6 +156,8 @@ pub struct NewRequest<'a> {
     pub at: i64,
     /// Of which key.
     pub key: KeyNumber,
+    /// The budget that the key drew from.
+    pub budget: Option<BudgetNumber>,
     /// The key's request before this one.
     pub previous: Option<RequestNumber>,
     /// The key's label at this time.
@@ -224,6 +228,8 @@ pub struct HoldRow {
     pub at: i64,
     /// Of which key.
     pub key: KeyNumber,
+    /// The budget it draws from, and with it every budget up to the root.
+    pub budget: Option<BudgetNumber>,
     /// Where.
     pub place: PlaceNumber,
     /// Number of the event that holds the other facts.
@@ -340,8 +346,39 @@ pub enum Taken {
 pub struct FullKey {
     /// See [`KeyNumber`].
     pub number: KeyNumber,
+    /// Number of the budget it draws from.
+    pub budget: Option<BudgetNumber>,
     /// The key.
     pub key: Key,
+}
+
+/// A budget with its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullBudget {
+    /// See [`BudgetNumber`].
+    pub number: BudgetNumber,
+    /// Number of its parent.
+    pub parent: Option<BudgetNumber>,
+    /// The budget.
+    pub budget: Budget,
+}
+
+/// Whose requests are summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spender {
+    /// Those of a key.
+    Key(KeyNumber),
+    /// Those that drew from a budget, also by one below it.
+    Budget(BudgetNumber),
+}
+
+/// A request that bought something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purchase {
+    /// Which.
+    pub request: RequestNumber,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
 }
 
 /// What the audit calls this state.

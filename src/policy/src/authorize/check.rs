@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keybrake_contract::digest::Digest;
 use keybrake_contract::grant::{AllowedEndpoint, Constraint, Grant, IdempotencyRule};
 use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
@@ -18,6 +19,8 @@ pub(super) struct Checked {
     pub cost: Cost,
     pub idempotency: Option<Idempotency>,
     pub idempotency_header: Option<String>,
+    /// One digest for each list in the grant's `duplicate_fields`, for a write that costs something.
+    pub purchases: Vec<Digest>,
 }
 
 /// A no, before it is told.
@@ -73,12 +76,28 @@ pub(super) fn check(
                 .map(|_| pack.idempotency().header.clone()),
         ),
     };
+    let purchases = match (endpoint.class, &cost) {
+        (Class::Read, _) | (_, Cost::Nothing) => Vec::new(),
+        _ => purchases(pack, grant, reading),
+    };
     Ok(Checked {
         endpoint,
         cost,
         idempotency,
         idempotency_header,
+        purchases,
     })
+}
+
+fn purchases(pack: &Pack, grant: &Grant, reading: &Reading) -> Vec<Digest> {
+    if grant.duplicate_fields.is_empty() {
+        return Vec::new();
+    }
+    let whole = fingerprint::whole(reading, &pack.account_headers);
+    let lists = grant.duplicate_fields.iter();
+    lists
+        .map(|names| fingerprint::equal_purchase(reading, names, whole))
+        .collect()
 }
 
 fn allowed_endpoint(grant: &Grant, reading: &Reading) -> Result<Arc<Endpoint>, No> {

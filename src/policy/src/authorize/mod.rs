@@ -24,6 +24,7 @@ pub struct Permit {
     idempotency: Option<Idempotency>,
     /// Lower-case name of the vendor's idempotency header; `None` for a read or a vendor without idempotency.
     idempotency_header: Option<String>,
+    purchases: Vec<Digest>,
     grant_version: u64,
 }
 
@@ -40,6 +41,8 @@ pub struct ReserveParts {
     pub cost: Cost,
     /// `None` for reads, and for writes without a key whose grant allows that.
     pub idempotency: Option<Idempotency>,
+    /// What makes this purchase, by the grant's lists of fields.
+    pub purchases: Vec<Digest>,
     /// How it would be forwarded.
     pub forward: Forward,
 }
@@ -54,6 +57,7 @@ impl ReserveParts {
             facts,
             cost,
             idempotency,
+            purchases,
             forward,
         } = self;
         Reserve {
@@ -64,6 +68,7 @@ impl ReserveParts {
             forward,
             cost,
             idempotency,
+            purchases,
             forward_timeout_ms,
         }
     }
@@ -79,6 +84,7 @@ impl Reading {
             facts: self.facts.clone(),
             cost: self.cost.clone(),
             idempotency: None,
+            purchases: Vec::new(),
             forward: self.forward(),
         }
     }
@@ -94,6 +100,7 @@ impl Permit {
             facts: self.reading.facts.clone(),
             cost: self.cost.clone(),
             idempotency: self.idempotency.clone(),
+            purchases: self.purchases.clone(),
             forward: self.reading.forward(),
         }
     }
@@ -229,12 +236,14 @@ pub fn authorize(
             cost,
             idempotency,
             idempotency_header,
+            purchases,
         }) => Ok(Permit {
             reading: Box::new(reading),
             endpoint,
             cost,
             idempotency,
             idempotency_header,
+            purchases,
             grant_version: grant.version,
         }),
         Err(No {

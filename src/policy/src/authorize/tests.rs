@@ -25,6 +25,7 @@ fn grant(allowed: &[&str]) -> Grant {
         constraints: BTreeMap::new(),
         vendor_accounts: Vec::new(),
         idempotency: IdempotencyRule::Required,
+        duplicate_fields: Vec::new(),
     }
 }
 
@@ -433,4 +434,57 @@ proptest! {
         all.rotate_left(turn);
         prop_assert_eq!(fingerprint_of(&Draft::charge(&escaped(&all))), one);
     }
+}
+
+#[test]
+fn equal_purchases_have_one_digest_for_each_list_of_fields() {
+    let lists = |lists: &[&[&str]]| Grant {
+        duplicate_fields: lists
+            .iter()
+            .map(|names| names.iter().map(|name| (*name).to_owned()).collect())
+            .collect(),
+        vendor_accounts: vec!["acct_1".to_owned()],
+        ..grant(&[
+            "POST /v1/charges",
+            "payment_intents.create",
+            "refunds.create",
+            "customers.create",
+            "charges.list",
+        ])
+    };
+    let usual = lists(&[&["customer", "amount", "currency"]]);
+    let of = |grant: &Grant, draft: &Draft| ask(grant, draft).unwrap().reserve_parts().purchases;
+    let first = of(&usual, &Draft::charge(GOOD));
+    assert_eq!(first.len(), 1);
+    let other_key = Draft::charge(&format!("{GOOD}&description=x")).set("idempotency-key", "k-2");
+    assert_eq!(of(&usual, &other_key), first, "only the named fields count");
+    let two = lists(&[&["amount"], &["currency", "customer", "amount", "amount"]]);
+    let both = of(&two, &Draft::charge(GOOD));
+    assert_eq!(both[1..], first[..], "in any order");
+    assert_ne!(both[0], both[1]);
+    for different in [
+        Draft::charge("amount=998&currency=usd&customer=cus_aaa"),
+        Draft::charge(GOOD).with("stripe-account", "acct_1"),
+        Draft::post("/v1/payment_intents", GOOD),
+        Draft::charge("amount=999&currency=usd"),
+    ] {
+        assert_ne!(of(&usual, &different), first);
+    }
+    // A field that is not there cannot tell purchases apart: the whole request must be equal.
+    let card = |body: &str| of(&usual, &Draft::charge(body));
+    let bare = card("amount=999&currency=usd&source=tok_visa");
+    assert_eq!(bare, card("source=tok_visa&currency=usd&amount=999"));
+    assert_ne!(bare, card("amount=999&currency=usd&source=tok_amex"));
+    // Two objects are two purchases.
+    let by_amount = lists(&[&["amount"]]);
+    let refund = |charge: &str| {
+        let body = format!("charge={charge}&amount=5");
+        of(&by_amount, &Draft::post("/v1/refunds", &body))
+    };
+    assert_ne!(refund("ch_1"), refund("ch_2"));
+    assert_eq!(refund("ch_1"), refund("ch_1"));
+    // What costs nothing is no purchase, and without a rule nothing is computed.
+    assert!(of(&usual, &Draft::post("/v1/customers", "name=x")).is_empty());
+    assert!(of(&usual, &Draft::new("GET", "/v1/charges")).is_empty());
+    assert!(of(&lists(&[]), &Draft::charge(GOOD)).is_empty());
 }

@@ -108,6 +108,7 @@ mod tests {
             vendor: "stripe".to_owned(),
             allowed_endpoints: vec![AllowedEndpoint::parse("charges.create").unwrap()],
             constraints: BTreeMap::new(),
+            duplicate_fields: Vec::new(),
             vendor_accounts: Vec::new(),
             idempotency: IdempotencyRule::Required,
         })

@@ -37,6 +37,10 @@ pub struct RefusalView<'a> {
     pub allowed_endpoints: &'a [String],
     /// The cap that would be passed.
     pub cap: Option<&'a CapLeft>,
+    /// The budget that said no; `None`: the key itself.
+    pub budget: Option<&'a str>,
+    /// Request id of the earlier purchase that this one equals.
+    pub earlier_request_id: Option<&'a str>,
     /// Ours.
     pub request_id: &'a str,
 }
@@ -52,6 +56,8 @@ impl<'a> RefusalView<'a> {
             attempted: None,
             allowed_endpoints: &[],
             cap: None,
+            budget: None,
+            earlier_request_id: None,
             request_id,
         }
     }
@@ -61,6 +67,8 @@ impl<'a> RefusalView<'a> {
     pub fn of_ledger(refusal: &'a Refusal, request_id: &'a str) -> Self {
         Self {
             cap: refusal.cap.as_ref(),
+            budget: refusal.budget.as_deref(),
+            earlier_request_id: refusal.earlier_request_id.as_deref(),
             ..Self::plain(refusal.code, request_id)
         }
     }
@@ -134,14 +142,13 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
         attempted,
         allowed_endpoints,
         cap,
+        budget,
+        earlier_request_id,
         request_id,
     } = *refusal;
     let (status, sentence, retry) = row(code);
-    let message = if message.is_empty() {
-        sentence
-    } else {
-        message
-    };
+    let told = sentence_with(sentence, budget, earlier_request_id);
+    let message = if message.is_empty() { &told } else { message };
     let mut details = Map::new();
     if let Some(attempted) = attempted {
         details.insert("attempted".to_owned(), attempted.into());
@@ -150,6 +157,19 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
     let mut headers = Vec::new();
     if let Some(cap) = cap {
         describe_cap(cap, &mut details, &mut headers);
+    }
+    let named = [
+        ("budget", budget),
+        ("earlier_request_id", earlier_request_id),
+    ];
+    for (name, value) in named {
+        if let Some(value) = value {
+            headers.push((
+                format!("keybrake-{}", name.replace('_', "-")),
+                header_text(value),
+            ));
+            details.insert(name.to_owned(), value.into());
+        }
     }
     let shape = Shape {
         status,
@@ -173,6 +193,20 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
 /// Stands on every error that we wrote, and on none of the vendor's.
 pub(crate) const REASON: &str = "keybrake-reason";
 
+/// A code's sentence, with what a person needs to look further.
+fn sentence_with(sentence: &str, budget: Option<&str>, earlier: Option<&str>) -> String {
+    let mut told = sentence.to_owned();
+    if let Some(earlier) = earlier {
+        told.push_str("; the earlier request is ");
+        told.push_str(earlier);
+    }
+    if let Some(budget) = budget {
+        told.push_str("; budget ");
+        told.push_str(budget);
+    }
+    told
+}
+
 /// Status, sentence and advice of each code: the table of DESIGN.md §7.
 fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
     use RefusalCode as Code;
@@ -184,10 +218,7 @@ fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
         Code::EndpointNotAllowed => (403, "this key does not allow this endpoint"),
         Code::AccountNotAllowed => (403, "this key does not allow this account"),
         Code::ParameterNotAllowed => (403, "a parameter is outside what this key allows"),
-        Code::SpendCapExceeded => (
-            402,
-            "this call would pass a spend cap of the key; nothing was charged",
-        ),
+        Code::SpendCapExceeded => (402, "this call would pass a spend cap; nothing was charged"),
         Code::AmountUnknown => (
             403,
             "what this call costs cannot be known, and the key gives no worst case",

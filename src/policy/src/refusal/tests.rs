@@ -212,7 +212,9 @@ fn a_cap_refusal_says_what_is_left_and_when_it_resets() {
             left: Some(Micros::new(1_000_000)),
             resets_at: Some("2026-11-24T00:00:00Z".to_owned()),
         }),
-    };
+        ..Refusal::plain(RefusalCode::SpendCapExceeded)
+    }
+    .by_budget(Some("july"));
     let answer = answer(
         Some(&config.vendors[0].pack),
         &RefusalView::of_ledger(&refusal, "r"),
@@ -224,11 +226,39 @@ fn a_cap_refusal_says_what_is_left_and_when_it_resets() {
         (Some("9.990000"), Some("1.000000"))
     );
     assert_eq!(error["resets_at"], "2026-11-24T00:00:00Z");
+    assert_eq!(error["budget"], "july");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("; budget july")
+    );
+    assert_eq!(header(&answer, "keybrake-budget"), Some("july"));
     assert_eq!(header(&answer, "keybrake-cap-limit"), Some("daily_usd_cap"));
     assert_eq!(header(&answer, "keybrake-cap-left"), Some("1.000000"));
     assert_eq!(
         header(&answer, "keybrake-cap-resets-at"),
         Some("2026-11-24T00:00:00Z")
+    );
+}
+
+#[test]
+fn a_possible_duplicate_names_the_earlier_request() {
+    let config = stripe();
+    let refusal = Refusal {
+        earlier_request_id: Some("req-7".to_owned()),
+        ..Refusal::plain(RefusalCode::PossibleDuplicate)
+    };
+    let answer = answer(
+        Some(&config.vendors[0].pack),
+        &RefusalView::of_ledger(&refusal, "r"),
+    );
+    let error = error(&answer);
+    assert_eq!(error["earlier_request_id"], "req-7");
+    assert_eq!(error.get("budget"), None, "the key's own rule");
+    assert_eq!(
+        header(&answer, "keybrake-earlier-request-id"),
+        Some("req-7")
     );
 }
 

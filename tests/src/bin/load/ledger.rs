@@ -128,6 +128,7 @@ impl Commands {
                 full_fingerprint: None,
                 client_key: None,
             }),
+            purchases: Vec::new(),
             forward_timeout_ms: 90_000,
         }))
     }
@@ -281,6 +282,7 @@ fn new_key() -> NewKey {
             constraints: Default::default(),
             vendor_accounts: Vec::new(),
             idempotency: IdempotencyRule::Required,
+            duplicate_fields: Vec::new(),
         },
         caps: Caps {
             daily: Some(Micros::new(1_000_000_000_000_000)),
@@ -292,6 +294,8 @@ fn new_key() -> NewKey {
             .checked_add(jiff::SignedDuration::from_hours(24))
             .expect("tomorrow"),
         metadata: None,
+        budget: None,
+        duplicates: None,
     }
 }
 

@@ -16,7 +16,8 @@ use crate::clock::{Clock, Hand, timestamp};
 use crate::engine::{
     Ledger, LedgerOptions, OpenError, Received, Trust, Unavailable, VerifyReport, verify,
 };
-use crate::model::{AuditQuery, Balance, Caps, Entry, IssuedKey, NewKey};
+use crate::model::{AuditQuery, Balance, BudgetChange, Caps, Entry, IssuedKey, NewBudget, NewKey};
+use crate::store::Reads as _;
 
 /// 2026-11-23T12:00:00Z.
 pub const NOON: i64 = 1_795_435_200_000;
@@ -116,6 +117,51 @@ impl Bench {
         self.ledger.issue(vec![key]).await.unwrap().remove(0)
     }
 
+    /// Makes a budget.
+    pub async fn budget(&self, name: &str, parent: Option<&str>, caps: Caps) {
+        self.budget_like(name, parent, caps, |_| {}).await;
+    }
+
+    pub async fn budget_like(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        caps: Caps,
+        change: impl FnOnce(&mut NewBudget),
+    ) {
+        let mut budget = new_budget(name, parent, caps);
+        change(&mut budget);
+        self.ledger.create_budget(budget).await.unwrap();
+    }
+
+    pub async fn budget_change(&self, name: &str, change: BudgetChange) {
+        self.ledger.change_budget(name, change).await.unwrap();
+    }
+
+    /// Free, held, settled, unknown of each balance of a budget, in whole cents.
+    pub async fn all_budget_parts(&self, name: &str) -> Vec<[i64; 4]> {
+        let (_, balances) = self.ledger.budget(name).await.unwrap().unwrap();
+        balances.iter().map(in_cents).collect()
+    }
+
+    /// The same of the first.
+    pub async fn budget_parts(&self, name: &str) -> [i64; 4] {
+        self.all_budget_parts(name).await[0]
+    }
+
+    /// Every event on the chain.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let mut reads = crate::store::sqlite::open_reads(&self.database()).unwrap();
+        let mut events = Vec::new();
+        reads
+            .chain(&mut |event| {
+                events.push(serde_json::from_slice(&event.body).unwrap());
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        events
+    }
+
     /// Sends one command and gives its result.
     pub async fn send(&self, command: Command) -> CommandResult {
         self.try_send(command).await.unwrap()
@@ -167,9 +213,7 @@ impl Bench {
 
     /// Free, held, settled, unknown of the first balance, in whole cents.
     pub async fn parts(&self, key: &IssuedKey) -> [i64; 4] {
-        let balance = self.balances(key).await.remove(0);
-        [balance.free, balance.held, balance.settled, balance.unknown]
-            .map(|micros| micros.get() / 10_000)
+        in_cents(&self.balances(key).await.remove(0))
     }
 
     pub async fn entries(&self, query: AuditQuery) -> Vec<Entry> {
@@ -197,6 +241,25 @@ impl Bench {
             assert!(std::time::Instant::now() < deadline, "never: {what}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    }
+}
+
+fn in_cents(balance: &Balance) -> [i64; 4] {
+    let parts = [balance.free, balance.held, balance.settled, balance.unknown];
+    let sum: i64 = parts.iter().map(|part| part.get()).sum();
+    assert_eq!(sum, balance.cap.get(), "the parts add up to the cap");
+    parts.map(|micros| micros.get() / 10_000)
+}
+
+pub fn new_budget(name: &str, parent: Option<&str>, caps: Caps) -> NewBudget {
+    NewBudget {
+        name: name.to_owned(),
+        parent: parent.map(str::to_owned),
+        caps,
+        time_zone: "UTC".to_owned(),
+        trip_on: None,
+        duplicates: None,
+        metadata: None,
     }
 }
 
@@ -249,11 +312,14 @@ pub fn new_key(caps: Caps, now: i64) -> NewKey {
             constraints: BTreeMap::new(),
             vendor_accounts: Vec::new(),
             idempotency: IdempotencyRule::Required,
+            duplicate_fields: Vec::new(),
         },
         caps,
         worst_case: None,
         expires_at: timestamp(now + 90 * 24 * HOUR),
         metadata: None,
+        budget: None,
+        duplicates: None,
     }
 }
 
@@ -287,6 +353,7 @@ pub fn charge(key: &IssuedKey, amount: u64, idempotency_key: &str) -> Reserve {
             full_fingerprint: None,
             client_key: None,
         }),
+        purchases: Vec::new(),
         forward_timeout_ms: 90_000,
     }
 }

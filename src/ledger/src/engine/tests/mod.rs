@@ -2,7 +2,10 @@
 
 mod audit_tests;
 mod bench;
+mod budgets_tests;
 mod commands_tests;
+mod dice;
+mod duplicates_tests;
 mod durability_tests;
 mod endings_tests;
 mod evidence_tests;
@@ -10,5 +13,7 @@ mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;
 mod objects_tests;
+mod rolling_tests;
 mod signed_tests;
+mod statement_tests;
 mod tamper_tests;

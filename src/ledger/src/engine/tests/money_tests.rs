@@ -14,6 +14,7 @@ fn cap_left(result: CommandResult) -> CapLeft {
         CommandResult::Refused(Refusal {
             code: RefusalCode::SpendCapExceeded,
             cap: Some(cap),
+            ..
         }) => cap,
         other => panic!("not refused by a cap: {other:?}"),
     }

@@ -12,6 +12,7 @@ fn cap_left(result: CommandResult) -> CapLeft {
         CommandResult::Refused(Refusal {
             code: RefusalCode::SpendCapExceeded,
             cap: Some(cap),
+            ..
         }) => cap,
         other => panic!("not refused by a cap: {other:?}"),
     }

@@ -1,7 +1,13 @@
-//! `/admin/vault_keys…`: issuing, showing, changing and revoking keys, for whoever holds the admin key.
+//! `/admin/vault_keys…`: issuing, showing, changing and revoking keys, for whoever holds the admin key. (`/admin/budgets…` is in
+//! `budgets`, statements of both in `statements`.)
 
+pub mod budget_request;
+mod budget_view;
+pub mod budgets;
+mod caps;
 pub mod request;
 pub mod requests;
+pub mod statements;
 mod terms;
 pub mod view;
 
@@ -28,6 +34,7 @@ pub const LIST_PARAMETERS: &[&str] = &[
     "label_prefix",
     "vendor",
     "workspace",
+    "budget",
     "status",
     "limit",
     "cursor",
@@ -62,6 +69,14 @@ pub async fn issue(
     };
     let issued = api.ledger.issue(keys).await.map_err(|error| match error {
         IssueError::Unavailable(error) => unavailable(error),
+        IssueError::Budget { index, error } => {
+            let prefix = if many {
+                format!("keys[{index}].")
+            } else {
+                String::new()
+            };
+            Problem::invalid_field(format!("{prefix}budget"), error.to_string())
+        }
         IssueError::UnknownVendor { index } | IssueError::AlreadyExpired { index } => {
             Problem::invalid_field(
                 if many {
@@ -95,6 +110,7 @@ pub async fn list(
         label_prefix: query.text("label_prefix"),
         vendor: query.text("vendor"),
         workspace: query.text("workspace"),
+        budget: query.text("budget"),
         status: query.word("status", STATUSES),
         limit: query.limit(),
         cursor: query.text("cursor"),
@@ -160,6 +176,7 @@ pub async fn change(
             .map_err(|error| match error {
                 ChangeError::Unavailable(error) => unavailable(error),
                 ChangeError::NotFound => no_such_key(),
+                ChangeError::Budget(error) => Problem::invalid_field("budget", error.to_string()),
                 ChangeError::Revoked => {
                     Problem::new(Kind::Conflict, "the key is revoked and stays as it is")
                 }
@@ -185,7 +202,7 @@ pub async fn revoke(
     Ok(json(&KeyView::of(&key, api.clock.now())))
 }
 
-/// Revokes every key whose label begins with a text.
+/// Revokes every key whose label begins with a text, or that draws from a budget.
 ///
 /// # Errors
 /// The problem to answer instead.
@@ -198,24 +215,47 @@ pub async fn revoke_many(
     api.credentials.authorize(&headers, Role::Admin)?;
     Query::read(uri.query(), &[]).finish()?;
     let bytes = body(&headers, stream).await?;
-    let prefix = label_prefix(fields::utf8(&bytes)?)?;
-    let revoked = api
-        .ledger
-        .revoke_by_label_prefix(&prefix)
-        .await
-        .map_err(unavailable)?;
+    let revoked = match which(fields::utf8(&bytes)?)? {
+        Which::LabelPrefix(prefix) => api.ledger.revoke_by_label_prefix(&prefix).await,
+        Which::Budget(budget) => {
+            let revoked = api.ledger.revoke_by_budget(&budget).await;
+            let revoked = revoked.map_err(unavailable)?;
+            Ok(revoked
+                .ok_or_else(|| Problem::invalid_field("budget", "no budget has this name"))?)
+        }
+    };
+    let revoked = revoked.map_err(unavailable)?;
     Ok(json(&Revoked { revoked }))
 }
 
-fn label_prefix(text: &str) -> Result<String, Problem> {
-    let mut fields = Fields::read(text, "", &["label_prefix", "budget"])
-        .map_err(|fault| Problem::invalid(vec![fault]))?;
-    let _ = fields.take::<()>("budget", |_| {
-        Err("budgets are not in this build; nothing was revoked".to_owned())
-    });
-    let prefix = fields.need("label_prefix", fields::line(200));
+/// Which keys are revoked together.
+enum Which {
+    LabelPrefix(String),
+    /// And those below it.
+    Budget(String),
+}
+
+/// Fields of `POST /admin/vault_keys/revoke`.
+pub const REVOKE_FIELDS: &[&str] = &["label_prefix", "budget"];
+
+fn which(text: &str) -> Result<Which, Problem> {
+    let mut fields =
+        Fields::read(text, "", REVOKE_FIELDS).map_err(|fault| Problem::invalid(vec![fault]))?;
+    match (fields.has("label_prefix"), fields.has("budget")) {
+        (true, true) => fields.fault("budget", "give either label_prefix or budget"),
+        (false, false) => fields.fault("label_prefix", "is missing; give it or budget"),
+        _ => {}
+    }
+    let prefix = fields
+        .take("label_prefix", fields::line(200))
+        .map(Which::LabelPrefix);
+    let budget = fields
+        .take("budget", budget_request::budget_name)
+        .map(Which::Budget);
     fields.finish().map_err(Problem::invalid)?;
-    prefix.ok_or_else(|| Problem::invalid_field("label_prefix", "is missing"))
+    prefix
+        .or(budget)
+        .ok_or_else(|| Problem::invalid_field("label_prefix", "is missing"))
 }
 
 /// The key id of the path; one that is not even UTF-8 is nobody's.

@@ -8,9 +8,10 @@ use keybrake_contract::grant::{AllowedEndpoint, Grant};
 use keybrake_policy::pack::Pack;
 use serde_json::value::RawValue;
 
+use crate::http::admin::budget_request::budget_name;
+use crate::http::admin::caps::{Whose, changed_caps, changed_duplicates, new_caps, new_duplicates};
 use crate::http::admin::terms::{
-    DEFAULT_LIFE_SECONDS, MAX_LIST, MAX_TEXT, after, changed_caps, constraints, expiry,
-    idempotency, metadata, new_caps,
+    DEFAULT_LIFE_SECONDS, MAX_LIST, MAX_TEXT, after, constraints, expiry, idempotency, metadata,
 };
 use crate::http::fields::{self, Fields};
 use crate::http::problem::FieldError;
@@ -25,6 +26,8 @@ pub const ISSUE_FIELDS: &[&str] = &[
     "daily_usd_cap",
     "per_request_usd_cap",
     "monthly_usd_cap",
+    "rolling_usd_cap",
+    "rolling_hours",
     "lifetime_usd_cap",
     "max_requests",
     "uncapped",
@@ -40,6 +43,7 @@ pub const ISSUE_FIELDS: &[&str] = &[
     "metadata",
     "budget",
     "duplicate_window_seconds",
+    "duplicate_fields",
 ];
 
 /// Fields of `PATCH /admin/vault_keys/{key_id}`.
@@ -49,6 +53,8 @@ pub const CHANGE_FIELDS: &[&str] = &[
     "daily_usd_cap",
     "per_request_usd_cap",
     "monthly_usd_cap",
+    "rolling_usd_cap",
+    "rolling_hours",
     "lifetime_usd_cap",
     "max_requests",
     "uncapped",
@@ -60,10 +66,8 @@ pub const CHANGE_FIELDS: &[&str] = &[
     "metadata",
     "budget",
     "duplicate_window_seconds",
+    "duplicate_fields",
 ];
-
-/// Fields that the contract knows and this build does not do. They are refused, never passed over.
-const NOT_IN_THIS_BUILD: [&str; 2] = ["budget", "duplicate_window_seconds"];
 
 /// Most keys in one call.
 pub const MAX_KEYS: usize = 1000;
@@ -121,7 +125,6 @@ fn new_key(
     now: Timestamp,
 ) -> Result<NewKey, Vec<FieldError>> {
     let mut fields = Fields::read(text, prefix, ISSUE_FIELDS).map_err(|fault| vec![fault])?;
-    refuse_what_is_not_built(&mut fields);
     let label = fields.need("label", fields::line(MAX_LABEL));
     let workspace = fields.take("workspace", fields::name(64));
     let pack = fields.need("vendor", |raw| {
@@ -132,7 +135,9 @@ fn new_key(
     });
     let endpoints = fields.need("allowed_endpoints", fields::texts(MAX_LIST, 512));
     let allowed_endpoints = check_endpoints(&mut fields, pack, endpoints);
-    let caps = new_caps(&mut fields);
+    let caps = new_caps(&mut fields, Whose::Key);
+    let budget = fields.take("budget", budget_name);
+    let duplicates = new_duplicates(&mut fields);
     let expires_at = expiry(&mut fields, now);
     let constraints = constraints(&mut fields);
     let vendor_accounts = fields.take("vendor_accounts", fields::texts(MAX_LIST, MAX_TEXT));
@@ -159,11 +164,14 @@ fn new_key(
             constraints: constraints.unwrap_or_default(),
             vendor_accounts: vendor_accounts.unwrap_or_default(),
             idempotency,
+            duplicate_fields: Vec::new(),
         },
         caps,
         worst_case,
         expires_at: expires_at.unwrap_or_else(|| after(now, DEFAULT_LIFE_SECONDS)),
         metadata,
+        budget,
+        duplicates,
     })
 }
 
@@ -188,11 +196,12 @@ pub fn change(
             ),
         );
     }
-    refuse_what_is_not_built(&mut fields);
     let label = fields.take("label", fields::line(MAX_LABEL));
     let endpoints = fields.take("allowed_endpoints", fields::texts(MAX_LIST, 512));
     let allowed_endpoints = check_endpoints(&mut fields, pack, endpoints);
-    let caps = changed_caps(&mut fields, key.caps);
+    let caps = changed_caps(&mut fields, key.caps, Whose::Key);
+    let budget = fields.take_nullable("budget", budget_name);
+    let duplicates = changed_duplicates(&mut fields, key.duplicates.as_ref());
     let expires_at = expiry(&mut fields, now);
     let constraints = constraints(&mut fields);
     let vendor_accounts =
@@ -218,15 +227,9 @@ pub fn change(
         expires_at,
         worst_case,
         metadata,
+        budget,
+        duplicates,
     })
-}
-
-fn refuse_what_is_not_built(fields: &mut Fields<'_>) {
-    for name in NOT_IN_THIS_BUILD {
-        let _ = fields.take::<()>(name, |_| {
-            Err("is not in this build; the key was not touched, leave the field out".to_owned())
-        });
-    }
 }
 
 fn check_endpoints(

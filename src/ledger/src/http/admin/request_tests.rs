@@ -5,7 +5,7 @@ use keybrake_contract::money::Micros;
 
 use super::*;
 use crate::clock::timestamp;
-use crate::model::Caps;
+use crate::model::{Caps, DuplicateRule, Rolling};
 
 const FIVE: &str = r#"{"label":"metaflow-2026-07-cus_aaa","vendor":"stripe","allowed_endpoints":["POST /v1/charges"],"daily_usd_cap":10.99,"expires_in_seconds":7200}"#;
 
@@ -41,16 +41,26 @@ fn five_fields_make_a_key() {
 fn every_field_arrives() {
     let key = one(
         r#"{"label":"l","vendor":"stripe","allowed_endpoints":["charges.create","GET /v1/charges/{id}"],
-            "per_request_usd_cap":"1","monthly_usd_cap":2.5,"lifetime_usd_cap":"3.01","max_requests":7,
+            "per_request_usd_cap":"1","monthly_usd_cap":2.5,"rolling_usd_cap":"4.50","rolling_hours":6,"lifetime_usd_cap":"3.01","max_requests":7,
             "expires_at":"2027-02-01T00:00:00Z","workspace":"team-a",
             "constraints":{"customer":["cus_a"],"amount":{"min":1,"max":2999}},"vendor_accounts":["acct_1"],
             "idempotency":"derived","derive_scope":"2026-07","derive_from":["customer"],"worst_case_usd":5,
-            "metadata":{"a":[1]}}"#,
+            "metadata":{"a":[1]},"budget":"july","duplicate_window_seconds":60,"duplicate_fields":["source"]}"#,
     );
+    assert_eq!(key.budget.as_deref(), Some("july"));
+    let rule = DuplicateRule {
+        fields: vec!["source".to_owned()],
+        window_seconds: 60,
+    };
+    assert_eq!(key.duplicates, Some(rule));
     let expected = Caps {
         per_request: Some(Micros::new(1_000_000)),
         daily: None,
         monthly: Some(Micros::new(2_500_000)),
+        rolling: Some(Rolling {
+            cap: Micros::new(4_500_000),
+            hours: 6,
+        }),
         lifetime: Some(Micros::new(3_010_000)),
         max_requests: Some(7),
     };
@@ -93,6 +103,8 @@ fn stored() -> Key {
         worst_case,
         expires_at,
         metadata,
+        budget,
+        duplicates,
     } = one(FIVE);
     Key {
         key_id: "vk_1".to_owned(),
@@ -106,6 +118,8 @@ fn stored() -> Key {
         expires_at,
         revoked_at: None,
         metadata,
+        budget,
+        duplicates,
     }
 }
 
@@ -162,7 +176,8 @@ fn what_cannot_be_changed_is_said() {
         (r#"{"vendor":"stripe"}"#, "vendor"),
         (r#"{"workspace":"x"}"#, "workspace"),
         (r#"{"label":null}"#, "label"),
-        (r#"{"budget":"b"}"#, "budget"),
+        (r#"{"budget":".."}"#, "budget"),
+        (r#"{"duplicate_fields":["x"]}"#, "duplicate_fields"),
         (
             r#"{"allowed_endpoints":["POST /v1/charge"]}"#,
             "allowed_endpoints[0]",

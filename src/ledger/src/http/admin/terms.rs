@@ -1,4 +1,4 @@
-//! The terms of a key, read from their fields: caps, expiry, constraints, idempotency, metadata.
+//! The terms of a key, read from their fields: expiry, constraints, idempotency, metadata. (Caps are in `caps`.)
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,6 @@ use keybrake_contract::grant::{Constraint, IdempotencyRule, Range};
 use keybrake_policy::pack::{DefaultRule, Pack};
 
 use crate::http::fields::{self, Fields};
-use crate::model::Caps;
 
 /// Longest text of a constraint, an account, a field name.
 pub const MAX_TEXT: usize = 255;
@@ -21,84 +20,6 @@ pub const DEFAULT_LIFE_SECONDS: u64 = 24 * 60 * 60;
 const MAX_LIFE_SECONDS: u64 = 90 * 24 * 60 * 60;
 /// What makes a purchase, when nothing is said.
 const DEFAULT_DERIVE_FROM: [&str; 3] = ["customer", "amount", "currency"];
-
-/// Caps of a new key: at least one on money, or `"uncapped": true`.
-pub fn new_caps(fields: &mut Fields<'_>) -> Option<Caps> {
-    let named = CAP_FIELDS.iter().any(|name| fields.has(name));
-    let caps = Caps {
-        per_request: fields.take("per_request_usd_cap", fields::usd),
-        daily: fields.take("daily_usd_cap", fields::usd),
-        monthly: fields.take("monthly_usd_cap", fields::usd),
-        lifetime: fields.take("lifetime_usd_cap", fields::usd),
-        max_requests: fields.take("max_requests", fields::whole(1, fields::MAX_EXACT)),
-    };
-    let has_uncapped = fields.has("uncapped");
-    let uncapped = fields.take("uncapped", fields::boolean);
-    if has_uncapped && uncapped.is_none() {
-        return None;
-    }
-    match (uncapped.unwrap_or(false), named) {
-        (true, true) => fields.fault("uncapped", "contradicts the caps on money: give one or the other"),
-        (false, false) if caps.max_requests.is_some() => fields.fault(
-            "max_requests",
-            "is not a cap on money: add at least one of daily_usd_cap, per_request_usd_cap, monthly_usd_cap, \
-             lifetime_usd_cap, or \"uncapped\": true",
-        ),
-        (false, false) => fields.fault(
-            "daily_usd_cap",
-            "give at least one cap (daily_usd_cap, per_request_usd_cap, monthly_usd_cap, lifetime_usd_cap), or \
-             \"uncapped\": true",
-        ),
-        (true, false) | (false, true) => return Some(caps),
-    }
-    None
-}
-
-const CAP_FIELDS: [&str; 4] = [
-    "daily_usd_cap",
-    "per_request_usd_cap",
-    "monthly_usd_cap",
-    "lifetime_usd_cap",
-];
-
-/// Caps of a changed key: those that are named, over those it has.
-pub fn changed_caps(fields: &mut Fields<'_>, before: Caps) -> Option<Caps> {
-    let mut caps = before;
-    if let Some(cap) = fields.take_nullable("per_request_usd_cap", fields::usd) {
-        caps.per_request = cap;
-    }
-    if let Some(cap) = fields.take_nullable("daily_usd_cap", fields::usd) {
-        caps.daily = cap;
-    }
-    if let Some(cap) = fields.take_nullable("monthly_usd_cap", fields::usd) {
-        caps.monthly = cap;
-    }
-    if let Some(cap) = fields.take_nullable("lifetime_usd_cap", fields::usd) {
-        caps.lifetime = cap;
-    }
-    if let Some(most) = fields.take_nullable("max_requests", fields::whole(1, fields::MAX_EXACT)) {
-        caps.max_requests = most;
-    }
-    match fields.take("uncapped", fields::boolean) {
-        Some(true) if !caps.is_uncapped() => {
-            fields.fault(
-                "uncapped",
-                "contradicts the caps on money: set each of them to null as well",
-            );
-        }
-        Some(false) if caps.is_uncapped() => {
-            fields.fault("uncapped", "give at least one cap on money")
-        }
-        None if caps.is_uncapped() && !before.is_uncapped() => {
-            fields.fault(
-                "uncapped",
-                "the last cap on money would go: say \"uncapped\": true as well",
-            );
-        }
-        _ => {}
-    }
-    (caps != before).then_some(caps)
-}
 
 /// The end of a key, if one is given: in so many seconds or at a time, 1 second to 90 days from now.
 pub fn expiry(fields: &mut Fields<'_>, now: Timestamp) -> Option<Timestamp> {

@@ -24,6 +24,8 @@ pub struct KeyView<'a> {
     daily_usd_cap: Option<String>,
     per_request_usd_cap: Option<String>,
     monthly_usd_cap: Option<String>,
+    rolling_usd_cap: Option<String>,
+    rolling_hours: Option<u16>,
     lifetime_usd_cap: Option<String>,
     max_requests: Option<u64>,
     uncapped: bool,
@@ -34,6 +36,9 @@ pub struct KeyView<'a> {
     derive_scope: Option<&'a str>,
     derive_from: Option<&'a [String]>,
     worst_case_usd: Option<String>,
+    budget: Option<&'a str>,
+    duplicate_window_seconds: Option<u32>,
+    duplicate_fields: Option<&'a [String]>,
     metadata: Option<&'a serde_json::Value>,
     status: KeyStatus,
     version: u64,
@@ -55,7 +60,7 @@ struct UnknownView {
 
 /// One balance, in US dollars with six decimals.
 #[derive(Serialize)]
-struct BalanceView<'a> {
+pub struct BalanceView<'a> {
     limit: &'a str,
     window: &'a str,
     cap: String,
@@ -88,6 +93,22 @@ pub struct Revoked {
     pub revoked: u64,
 }
 
+impl<'a> BalanceView<'a> {
+    /// A balance.
+    #[must_use]
+    pub fn of(balance: &'a Balance) -> Self {
+        Self {
+            limit: balance.limit,
+            window: &balance.window,
+            cap: balance.cap.to_string(),
+            free: balance.free.to_string(),
+            held: balance.held.to_string(),
+            settled: balance.settled.to_string(),
+            unknown: balance.unknown.to_string(),
+        }
+    }
+}
+
 impl<'a> KeyView<'a> {
     /// A key, without balances.
     #[must_use]
@@ -109,6 +130,8 @@ impl<'a> KeyView<'a> {
             daily_usd_cap: key.caps.daily.map(cents),
             per_request_usd_cap: key.caps.per_request.map(cents),
             monthly_usd_cap: key.caps.monthly.map(cents),
+            rolling_usd_cap: key.caps.rolling.map(|rolling| cents(rolling.cap)),
+            rolling_hours: key.caps.rolling.map(|rolling| rolling.hours),
             lifetime_usd_cap: key.caps.lifetime.map(cents),
             max_requests: key.caps.max_requests,
             uncapped: key.caps.is_uncapped(),
@@ -119,6 +142,9 @@ impl<'a> KeyView<'a> {
             derive_scope,
             derive_from,
             worst_case_usd: key.worst_case.map(cents),
+            budget: key.budget.as_deref(),
+            duplicate_window_seconds: key.duplicates.as_ref().map(|rule| rule.window_seconds),
+            duplicate_fields: key.duplicates.as_ref().map(|rule| rule.fields.as_slice()),
             metadata: key.metadata.as_ref(),
             status: status(key, now),
             version: key.grant.version,
@@ -155,20 +181,8 @@ impl<'a> KeyView<'a> {
     /// The same with these balances.
     #[must_use]
     pub fn with(self, balances: &'a [Balance]) -> Self {
-        let balances = balances
-            .iter()
-            .map(|balance| BalanceView {
-                limit: balance.limit,
-                window: &balance.window,
-                cap: balance.cap.to_string(),
-                free: balance.free.to_string(),
-                held: balance.held.to_string(),
-                settled: balance.settled.to_string(),
-                unknown: balance.unknown.to_string(),
-            })
-            .collect();
         Self {
-            balances: Some(balances),
+            balances: Some(balances.iter().map(BalanceView::of).collect()),
             ..self
         }
     }
@@ -186,7 +200,8 @@ fn status(key: &Key, now: Timestamp) -> KeyStatus {
 }
 
 /// A cap as it may be sent back: caps are whole cents, so nothing is lost with the last four decimals.
-fn cents(amount: Micros) -> String {
+#[must_use]
+pub fn cents(amount: Micros) -> String {
     let text = amount.to_string();
     text.strip_suffix("0000").map(str::to_owned).unwrap_or(text)
 }

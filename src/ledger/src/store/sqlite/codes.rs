@@ -7,7 +7,7 @@ use keybrake_contract::money::{Currency, Micros, Minor};
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
-use crate::model::EntryOutcome;
+use crate::model::{BudgetState, EntryOutcome};
 use crate::store::{AttemptState, Kind, RecordKey};
 
 /// A closed set as a number in a column.
@@ -40,6 +40,8 @@ coded!(
     AttemptState: AttemptState::Open = 0, AttemptState::Executed = 1, AttemptState::Declined = 2, AttemptState::NotExecuted = 3,
     AttemptState::NotForwarded = 4, AttemptState::Indeterminate = 5, AttemptState::Overdue = 6,
 );
+
+coded!(BudgetState: BudgetState::Open = 0, BudgetState::Frozen = 1, BudgetState::Closed = 2, BudgetState::Tripped = 3);
 
 /// Whether a conditional write found its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,5 +148,6 @@ mod tests {
         is_in_order::<HoldState>();
         is_in_order::<EntryOutcome>();
         is_in_order::<AttemptState>();
+        is_in_order::<BudgetState>();
     }
 }

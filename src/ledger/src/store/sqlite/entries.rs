@@ -22,7 +22,8 @@ const RANK: &str = "CASE WHEN r.kind = 1 AND r.record = 1 AND r.hold IN (0, 1) T
 
 const COLUMNS: &str = "r.number, r.id, r.at, k.key_id, r.label, r.run_id, p.vendor, p.account, r.operation,
     r.idempotency_key, r.client_key, r.amount, r.currency, r.cost, r.kind, r.reason, r.outcome, r.status, r.object,
-    iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id, r.attempts, r.replays, r.latency_ms, r.alarms, e.body, d.body";
+    iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id, r.attempts, r.replays, r.latency_ms, r.alarms, e.body, d.body,
+    (SELECT name FROM budgets b WHERE b.number = r.budget)";
 
 /// `CROSS JOIN` keeps the order of the tables: the requests lead.
 const JOINS: &str =
@@ -138,6 +139,16 @@ impl Question {
         ));
     }
 
+    fn by_budget(&mut self, budget: &str) {
+        let budget = self.value(budget.to_owned());
+        self.conditions.push(format!(
+            "r.budget IN (WITH RECURSIVE tree (number) AS (
+                 SELECT number FROM budgets WHERE name = {budget}
+                 UNION ALL SELECT b.number FROM tree t JOIN budgets b ON b.parent = t.number)
+             SELECT number FROM tree)"
+        ));
+    }
+
     fn after(&mut self, cursor: Cursor) {
         match self.order {
             Order::Newest => self.need("r.number <", cursor.number),
@@ -234,6 +245,7 @@ fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, Lis
         idempotency_key,
         key_id,
         label,
+        budget,
         run_id,
         vendor,
         operation,
@@ -262,6 +274,9 @@ fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, Lis
     }
     if let Some(cursor) = cursor {
         question.after(cursor);
+    }
+    if let Some(budget) = budget {
+        question.by_budget(budget);
     }
     if let Some(object) = vendor_object_id {
         question.by_object(object);
@@ -342,6 +357,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         request_id: facts.request_id,
         key_id: row.get(3)?,
         label: row.get(4)?,
+        budget: row.get(27)?,
         run_id: row.get(5)?,
         vendor: row.get(6)?,
         vendor_account: Some(account).filter(|account| !account.is_empty()),
@@ -376,7 +392,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     };
     Ok(Found {
         number: row.get(0)?,
-        rank: row.get(27)?,
+        rank: row.get(28)?,
         entry,
     })
 }

@@ -20,7 +20,7 @@ macro_rules! select_holds {
     ($condition:literal) => {
         concat!(
             "SELECT number, id, digest, at, subject, place, event, kind, record_key, fingerprint, full_fingerprint, ",
-            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object ",
+            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object, budget ",
             "FROM requests WHERE ",
             $condition
         )
@@ -52,6 +52,7 @@ fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
         shadow: row.get(19)?,
         status: row.get(20)?,
         object: row.get(21)?,
+        budget: row.get(22)?,
     })
 }
 
@@ -122,9 +123,9 @@ pub fn add(connection: &Connection, request: &NewRequest<'_>) -> Result<(), Stor
             "INSERT OR FAIL INTO requests (
                  number, id, digest, at, subject, previous, place, event, kind, record, hold, outcome, attempts,
                  first_attempt, deadline, cost, amount, currency, forwarded_before, operation, label, run_id, reason,
-                 record_key, idempotency_key, client_key, fingerprint, full_fingerprint)
+                 record_key, idempotency_key, client_key, fingerprint, full_fingerprint, budget)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                     ?23, ?24, ?25, ?26, ?27, ?28)",
+                     ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
         )?
         .execute(params![
             request.number,
@@ -155,6 +156,7 @@ pub fn add(connection: &Connection, request: &NewRequest<'_>) -> Result<(), Stor
             request.client_key,
             request.fingerprint.map(|digest| digest.as_bytes()),
             request.full_fingerprint.map(|digest| digest.as_bytes()),
+            request.budget,
         ])?;
     Ok(())
 }
@@ -171,7 +173,7 @@ pub fn change(
         connection
             .prepare_cached(
                 "UPDATE OR FAIL requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
-                     deadline = iif(?7, deadline, NULL), cost = ?8, amount = ?9, currency = ?10
+                     deadline = iif(?7, deadline, NULL), asked = iif(cost <> ?8, coalesce(asked, cost), asked), cost = ?8, amount = ?9, currency = ?10
                  WHERE number = ?1",
             )?
             .execute(params![
@@ -191,7 +193,7 @@ pub fn change(
     connection
         .prepare_cached(
             "UPDATE OR FAIL requests SET record = ?2, hold = ?3, outcome = ?4, attempts = ?5, first_attempt = ?6,
-                 deadline = iif(?7, deadline, NULL), cost = ?8, amount = ?9, currency = ?10,
+                 deadline = iif(?7, deadline, NULL), asked = iif(cost <> ?8, coalesce(asked, cost), asked), cost = ?8, amount = ?9, currency = ?10,
                  status = ?11, object = ?12, charge = ?13, vendor_request_id = ?14, latency_ms = ?15,
                  charge_is_object = ?16
              WHERE number = ?1",

@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::codes::{Wrote, digest as digest_at};
 use crate::clock::timestamp;
 use crate::model::Key;
-use crate::store::{Admission, FullKey, KeyNumber, RequestNumber, StoreError};
+use crate::store::{Admission, BudgetNumber, FullKey, KeyNumber, RequestNumber, StoreError};
 
 /// The columns of [`full_key`].
-pub const COLUMNS: &str = "number, key_id, digest, label, workspace, key_grant, caps, worst_case, created_at, expires_at, revoked_at, metadata";
+pub const COLUMNS: &str = "number, key_id, digest, label, workspace, key_grant, caps, worst_case, created_at, expires_at, revoked_at, metadata, \
+    budget, (SELECT name FROM budgets b WHERE b.number = keys.budget), duplicates";
 
 pub fn full_key(row: &Row<'_>) -> rusqlite::Result<FullKey> {
     let json = |index: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(index)?.as_str()?) };
@@ -21,8 +22,10 @@ pub fn full_key(row: &Row<'_>) -> rusqlite::Result<FullKey> {
         }
     };
     let metadata: Option<String> = row.get(11)?;
+    let duplicates: Option<String> = row.get(14)?;
     Ok(FullKey {
         number: row.get(0)?,
+        budget: row.get(12)?,
         key: Key {
             key_id: row.get(1)?,
             digest: digest_at(row, 2)?,
@@ -38,6 +41,11 @@ pub fn full_key(row: &Row<'_>) -> rusqlite::Result<FullKey> {
                 .map(|text| serde_json::from_str(&text))
                 .transpose()
                 .map_err(bad(11))?,
+            budget: row.get(13)?,
+            duplicates: duplicates
+                .map(|text| serde_json::from_str(&text))
+                .transpose()
+                .map_err(bad(14))?,
         },
     })
 }
@@ -76,7 +84,28 @@ pub fn unrevoked_by_label_prefix(
     Ok(keys)
 }
 
-pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> {
+pub fn unrevoked_by_budget(
+    connection: &Connection,
+    budget: BudgetNumber,
+) -> Result<Vec<FullKey>, StoreError> {
+    let keys = connection
+        .prepare_cached(&format!(
+            "{TREE} SELECT {COLUMNS} FROM keys WHERE budget IN (SELECT number FROM tree) AND revoked_at IS NULL"
+        ))?
+        .query_map([budget], full_key)?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(keys)
+}
+
+/// Begins a statement with the budgets of the tree under budget `?1`, itself among them.
+pub const TREE: &str = "WITH RECURSIVE tree (number) AS (
+    SELECT ?1 UNION ALL SELECT b.number FROM tree t JOIN budgets b ON b.parent = t.number)";
+
+pub fn add(
+    connection: &Connection,
+    key: &Key,
+    budget: Option<BudgetNumber>,
+) -> Result<KeyNumber, StoreError> {
     connection
         .prepare_cached("INSERT OR FAIL INTO subjects DEFAULT VALUES")?
         .execute([])?;
@@ -84,8 +113,8 @@ pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> 
     connection
         .prepare_cached(
             "INSERT OR FAIL INTO keys (number, key_id, digest, label, workspace, vendor, key_grant, caps, worst_case, created_at,
-                               expires_at, revoked_at, metadata)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                               expires_at, revoked_at, metadata, budget, duplicates)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             number,
@@ -101,15 +130,22 @@ pub fn add(connection: &Connection, key: &Key) -> Result<KeyNumber, StoreError> 
             key.expires_at.as_millisecond(),
             key.revoked_at.map(|at| at.as_millisecond()),
             key.metadata.as_ref().map(json).transpose()?,
+            budget,
+            key.duplicates.as_ref().map(json).transpose()?,
         ])?;
     Ok(number)
 }
 
-pub fn change(connection: &Connection, number: KeyNumber, key: &Key) -> Result<(), StoreError> {
+pub fn change(connection: &Connection, full: &FullKey) -> Result<(), StoreError> {
+    let FullKey {
+        number,
+        budget,
+        key,
+    } = full;
     connection
         .prepare_cached(
             "UPDATE OR FAIL keys SET label = ?2, key_grant = ?3, caps = ?4, worst_case = ?5, expires_at = ?6, revoked_at = ?7,
-                             metadata = ?8
+                             metadata = ?8, budget = ?9, duplicates = ?10
              WHERE number = ?1",
         )?
         .execute(params![
@@ -121,6 +157,8 @@ pub fn change(connection: &Connection, number: KeyNumber, key: &Key) -> Result<(
             key.expires_at.as_millisecond(),
             key.revoked_at.map(|at| at.as_millisecond()),
             key.metadata.as_ref().map(json).transpose()?,
+            budget,
+            key.duplicates.as_ref().map(json).transpose()?,
         ])?;
     Ok(())
 }
@@ -158,6 +196,6 @@ pub fn previous(
         .query_row([key], |row| row.get(0))?)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+pub fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError(error.to_string()))
 }

@@ -152,6 +152,7 @@ fn row_of(request: &NewRequest<'_>) -> HoldRow {
         digest: *request.digest,
         at: request.at,
         key: request.key,
+        budget: request.budget,
         place: request.place,
         event: request.event,
         kind: request.kind,

@@ -4,6 +4,7 @@
 //! say `OR FAIL`: a failure takes back the whole transaction anyway, and without it SQLite would keep a journal for each
 //! statement.
 
+mod budgets;
 mod checkpoint;
 mod codes;
 mod entries;
@@ -12,8 +13,10 @@ mod keys;
 mod memory;
 mod money;
 mod pieces;
+mod purchases;
 mod read;
 mod schema;
+mod statements;
 mod write;
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};

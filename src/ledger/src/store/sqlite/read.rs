@@ -8,13 +8,16 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::codes::digest;
-use super::{entries, keys, money, pieces, write};
+use super::{budgets, entries, keys, money, pieces, statements, write};
 use crate::book::Parts;
 use crate::engine::UnknownFigures;
 use crate::model::{
-    AuditQuery, Entry, Key, KeyFilter, KeyStatus, Page, UnknownQuery, UnknownRequest,
+    AuditQuery, Budget, BudgetFilter, Entry, Key, KeyFilter, KeyStatus, Page, Tally, UnknownQuery,
+    UnknownRequest,
 };
-use crate::store::{ChainHead, EventRow, FullKey, ListError, Piece, Reads, StoreError};
+use crate::store::{
+    ChainHead, EventRow, FullBudget, FullKey, ListError, Period, Piece, Reads, Spender, StoreError,
+};
 
 /// Most items of a page, whatever is asked for.
 pub(super) const MAX_PAGE: u32 = 1000;
@@ -35,13 +38,37 @@ impl Reads for SqliteReads {
         keys::by_id(&self.connection, key_id)
     }
 
-    fn balances(&mut self, key: i64, windows: &[i64]) -> Result<Vec<Option<Parts>>, StoreError> {
+    fn balances(
+        &mut self,
+        subject: i64,
+        windows: &[(i64, i64)],
+    ) -> Result<Vec<Option<Parts>>, StoreError> {
         let transaction = self.connection.unchecked_transaction()?;
         let balances = windows
             .iter()
-            .map(|window| money::balance(&transaction, key, *window))
+            .map(|range| money::joined(&transaction, subject, *range))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(balances)
+    }
+
+    fn periods(
+        &mut self,
+        spender: Spender,
+        periods: &[Period],
+    ) -> Result<Vec<(Option<Parts>, Tally)>, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        periods
+            .iter()
+            .map(|period| statements::period(&transaction, spender, period))
+            .collect()
+    }
+
+    fn budget(&mut self, name: &str) -> Result<Option<FullBudget>, StoreError> {
+        budgets::by_name(&self.connection, name)
+    }
+
+    fn budgets(&mut self, filter: &BudgetFilter) -> Result<Page<Budget>, ListError> {
+        budgets::page_of(&self.connection, filter)
     }
 
     fn keys(&mut self, filter: &KeyFilter, now: i64) -> Result<Page<Key>, ListError> {
@@ -49,6 +76,7 @@ impl Reads for SqliteReads {
             label_prefix,
             vendor,
             workspace,
+            budget,
             status,
             limit,
             cursor,
@@ -70,6 +98,15 @@ impl Reads for SqliteReads {
         }
         if let Some(workspace) = workspace {
             add("workspace = ?#", Value::from(workspace.clone()));
+        }
+        if let Some(budget) = budget {
+            add(
+                "budget IN (WITH RECURSIVE tree (number) AS (
+                     SELECT number FROM budgets WHERE name = ?#
+                     UNION ALL SELECT b.number FROM tree t JOIN budgets b ON b.parent = t.number)
+                 SELECT number FROM tree)",
+                Value::from(budget.clone()),
+            );
         }
         match status {
             None => {}

@@ -19,6 +19,8 @@ pub fn newest() -> i64 {
 /// kind 0 read, 1 write, 2 refused, 3 refused by the filter; record 0 in flight, 1 answered, 2 unknown, 3 released; hold 0 held,
 /// 1 settled, 2 released, 3 unknown; outcome 0 in flight, 1 held, 2 settled, 3 released, 4 unknown, 5 abandoned; attempts 0 open,
 /// 1 executed, 2 declined, 3 not executed, 4 not forwarded, 5 indeterminate, 6 overdue.
+/// Budget state 0 open, 1 frozen, 2 closed, 3 tripped. `requests.asked` is what a hold was reserved for, once its cost is another.
+/// `refusals` holds those that a brake still counts, `purchases` those that a rule about equal purchases still knows.
 /// `previous` links the requests of one key, newest first, from `subjects.last`: an index would touch a page per key.
 const VERSION_1: &str = "
 CREATE TABLE chain (
@@ -67,9 +69,43 @@ CREATE TABLE keys (
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     revoked_at INTEGER,
-    metadata TEXT
+    metadata TEXT,
+    budget INTEGER,
+    duplicates TEXT
 ) STRICT;
 CREATE INDEX keys_label ON keys (label);
+CREATE INDEX keys_budget ON keys (budget) WHERE budget IS NOT NULL;
+CREATE TABLE budgets (
+    number INTEGER PRIMARY KEY REFERENCES subjects (number),
+    name TEXT NOT NULL UNIQUE,
+    parent INTEGER REFERENCES budgets (number),
+    caps TEXT NOT NULL,
+    time_zone TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    trip_on TEXT,
+    duplicates TEXT,
+    rule_version INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    tripped_at INTEGER,
+    metadata TEXT
+) STRICT;
+CREATE INDEX budgets_parent ON budgets (parent) WHERE parent IS NOT NULL;
+CREATE TABLE refusals (
+    budget INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    request INTEGER NOT NULL,
+    PRIMARY KEY (budget, at, request)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE purchases (
+    subject INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    request INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (subject, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX purchases_until ON purchases (until);
 CREATE TABLE balances (
     subject INTEGER NOT NULL,
     window INTEGER NOT NULL,
@@ -126,8 +162,11 @@ CREATE TABLE requests (
     idempotency_key TEXT,
     client_key TEXT,
     fingerprint BLOB,
-    full_fingerprint BLOB
+    full_fingerprint BLOB,
+    budget INTEGER,
+    asked INTEGER
 ) STRICT;
+CREATE INDEX requests_budget ON requests (budget, number) WHERE budget IS NOT NULL;
 CREATE UNIQUE INDEX requests_id ON requests (id);
 CREATE INDEX requests_due ON requests (deadline) WHERE deadline IS NOT NULL;
 CREATE INDEX requests_run ON requests (run_id) WHERE run_id IS NOT NULL;

@@ -9,13 +9,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::checkpoint::Checkpointer;
 use super::codes::{Wrote, command_id, digest};
 use super::memory::{Memory, range};
-use super::{Lock, holds, keys, money, pieces};
+use super::{Lock, budgets, holds, keys, money, pieces, purchases};
 use crate::book::{Movement, Parts};
-use crate::model::Key;
+use crate::model::{Budget, Key};
 use crate::store::{
-    Admission, AttemptRow, AttemptState, ChainHead, Due, FullKey, HoldChange, HoldRow, KeyNumber,
-    KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow, PlaceNumber, RecordKey, RequestNumber,
-    Seen, Store, StoreError, Taken,
+    Admission, AttemptRow, AttemptState, BudgetNumber, ChainHead, Due, FullBudget, FullKey,
+    HoldChange, HoldRow, KeyNumber, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow,
+    PlaceNumber, Purchase, RecordKey, RequestNumber, Seen, Spender, Store, StoreError, Taken,
 };
 
 /// The one writer of a database.
@@ -544,7 +544,14 @@ impl Store for SqliteStore {
     }
 
     fn balance(&mut self, key: KeyNumber, window: i64) -> Result<Option<Parts>, StoreError> {
-        Ok(money::balance(&self.connection, key, window)?)
+        if self.memory.is_absent(key, window) {
+            return Ok(None);
+        }
+        let parts = money::balance(&self.connection, key, window)?;
+        if parts.is_none() {
+            self.memory.keep_absent(key, window);
+        }
+        Ok(parts)
     }
 
     fn put_balance(&mut self, key: KeyNumber, window: i64, parts: Parts) -> Result<(), StoreError> {
@@ -560,13 +567,37 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn remove_balances(
+        &mut self,
+        subject: KeyNumber,
+        from: i64,
+        before: i64,
+    ) -> Result<Parts, StoreError> {
+        let removed = money::remove(&self.connection, subject, from, before)?;
+        let mut sum = Parts::untouched(Micros::ZERO);
+        for (window, parts) in removed {
+            self.memory.drop_parts(subject, window);
+            sum = sum.joined(parts).ok_or_else(money::overflow)?;
+        }
+        Ok(sum)
+    }
+
     fn spent_since(
         &mut self,
-        key: KeyNumber,
+        spender: Spender,
         since: i64,
         cap: Micros,
     ) -> Result<Parts, StoreError> {
-        money::spent_since(&self.connection, key, since, cap)
+        money::spent_since(&self.connection, spender, since, cap)
+    }
+
+    fn spent_in_steps(
+        &mut self,
+        spender: Spender,
+        since: i64,
+        step_ms: i64,
+    ) -> Result<Vec<(i64, Parts)>, StoreError> {
+        money::spent_in_steps(&self.connection, spender, since, step_ms)
     }
 
     fn key_by_digest(&mut self, digest: &Digest) -> Result<Option<FullKey>, StoreError> {
@@ -585,12 +616,20 @@ impl Store for SqliteStore {
         keys::unrevoked_by_label_prefix(&self.connection, prefix)
     }
 
-    fn add_key(&mut self, key: &Key) -> Result<KeyNumber, StoreError> {
-        keys::add(&self.connection, key)
+    fn unrevoked_by_budget(&mut self, budget: BudgetNumber) -> Result<Vec<FullKey>, StoreError> {
+        keys::unrevoked_by_budget(&self.connection, budget)
     }
 
-    fn change_key(&mut self, number: KeyNumber, key: &Key) -> Result<(), StoreError> {
-        keys::change(&self.connection, number, key)
+    fn add_key(
+        &mut self,
+        key: &Key,
+        budget: Option<BudgetNumber>,
+    ) -> Result<KeyNumber, StoreError> {
+        keys::add(&self.connection, key, budget)
+    }
+
+    fn change_key(&mut self, key: &FullKey) -> Result<(), StoreError> {
+        keys::change(&self.connection, key)
     }
 
     fn count_keys(&mut self) -> Result<u64, StoreError> {
@@ -598,5 +637,61 @@ impl Store for SqliteStore {
             .connection
             .query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
         Ok(count.cast_unsigned())
+    }
+
+    fn budget(&mut self, number: BudgetNumber) -> Result<Option<FullBudget>, StoreError> {
+        budgets::by_number(&self.connection, number)
+    }
+
+    fn budget_by_name(&mut self, name: &str) -> Result<Option<FullBudget>, StoreError> {
+        budgets::by_name(&self.connection, name)
+    }
+
+    fn add_budget(
+        &mut self,
+        budget: &Budget,
+        parent: Option<BudgetNumber>,
+    ) -> Result<BudgetNumber, StoreError> {
+        budgets::add(&self.connection, budget, parent)
+    }
+
+    fn change_budget(&mut self, number: BudgetNumber, budget: &Budget) -> Result<(), StoreError> {
+        budgets::change(&self.connection, number, budget)
+    }
+
+    fn note_refusal(
+        &mut self,
+        budget: BudgetNumber,
+        request: RequestNumber,
+        at: i64,
+        since: i64,
+    ) -> Result<u64, StoreError> {
+        budgets::note_refusal(&self.connection, budget, request, at, since)
+    }
+
+    fn forget_refusals(&mut self, budget: BudgetNumber) -> Result<(), StoreError> {
+        budgets::forget_refusals(&self.connection, budget)
+    }
+
+    fn purchase(
+        &mut self,
+        subject: KeyNumber,
+        digest: &Digest,
+    ) -> Result<Option<Purchase>, StoreError> {
+        purchases::latest(&self.connection, subject, digest)
+    }
+
+    fn set_purchase(
+        &mut self,
+        subject: KeyNumber,
+        digest: &Digest,
+        purchase: Purchase,
+        until: i64,
+    ) -> Result<(), StoreError> {
+        purchases::set(&self.connection, subject, digest, purchase, until)
+    }
+
+    fn prune_purchases(&mut self, now: i64, most: u32) -> Result<u32, StoreError> {
+        purchases::prune(&self.connection, now, most)
     }
 }
