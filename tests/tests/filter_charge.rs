@@ -1,5 +1,6 @@
 //! One charge, from the client's first byte to its answer.
 
+use keybrake_contract::grant::Grant;
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{
     Admitted, AttemptOutcome, Command, CommandResult, Forward, Replay, Reserve, StoredAnswer,
@@ -77,6 +78,22 @@ fn a_known_grant_saves_the_first_question() {
     world.settle_ledger();
     world.charge("k-2");
     assert_eq!(reserve(&world).grant_version, Some(1));
+}
+
+#[test]
+fn a_grant_with_rules_about_equal_purchases_gets_a_digest_for_each() {
+    let mut world = World::new();
+    world.charge("k-1");
+    assert!(reserve(&world).purchases.is_empty(), "no grant, no rules");
+    let lists = [&["amount", "currency"][..], &["metadata[order]"]];
+    let lists = lists.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    world.answer(CommandResult::Grant(Box::new(Grant {
+        duplicate_fields: lists.to_vec(),
+        ..grant(1)
+    })));
+    let purchases = reserve(&world).purchases;
+    assert_eq!(purchases.len(), 2);
+    assert_ne!(purchases.first(), purchases.last());
 }
 
 #[test]

@@ -43,7 +43,10 @@ impl<S: Store> Writer<S> {
     }
 
     fn trip(&mut self, tier: &Tier, trip_on: TripOn, id: CommandId) -> Result<(), StoreError> {
-        let mut budget = tier.budget.clone();
+        let Some(full) = self.store.budget(tier.number)? else {
+            return Err(StoreError("a budget is missing".to_owned()));
+        };
+        let mut budget = full.budget;
         budget.state = BudgetState::Tripped;
         budget.tripped_at = Some(timestamp(self.now));
         budget.version = budget.version.saturating_add(1);

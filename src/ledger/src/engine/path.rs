@@ -12,7 +12,7 @@ use crate::model::{Budget, BudgetState, Caps, DuplicateRule, MAX_DEPTH};
 use crate::store::{BudgetNumber, FullBudget, FullKey, KeyNumber, Store, StoreError};
 
 /// Most paths that are remembered. When there are more, all are forgotten.
-const MOST: usize = 65_536;
+const MOST: usize = 16_384;
 
 /// The time zone of every key.
 static UTC: TimeZone = TimeZone::UTC;

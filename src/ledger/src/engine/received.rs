@@ -10,6 +10,7 @@ use keybrake_contract::wire::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::model::MAX_DEPTH;
 use crate::store::RecordKey;
 
 /// Most bytes of an idempotency key.
@@ -20,6 +21,8 @@ const MAX_TEXT: usize = 1024;
 const MAX_PATH: usize = 4096;
 /// Longest forward time-out that is taken, in milliseconds: one hour.
 const MAX_FORWARD_TIMEOUT_MS: u32 = 3_600_000;
+/// Most digests of a purchase: one for the key's rule, one for each budget's up to the root.
+const MAX_PURCHASES: usize = MAX_DEPTH.saturating_add(1);
 
 /// One command of a batch, ready to be executed or to be answered as unreadable.
 #[derive(Debug, Clone)]
@@ -150,6 +153,9 @@ fn check_reserve(reserve: &Reserve) -> Result<(), &'static str> {
     check_facts(&reserve.request)?;
     if reserve.forward_timeout_ms > MAX_FORWARD_TIMEOUT_MS {
         return Err("forward_timeout_ms: at most one hour");
+    }
+    if reserve.purchases.len() > MAX_PURCHASES {
+        return Err("purchases: more than rules can be");
     }
     let Some(idempotency) = &reserve.idempotency else {
         return Ok(());

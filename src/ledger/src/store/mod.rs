@@ -242,7 +242,8 @@ pub trait Store: Send {
     /// How many keys there are.
     fn count_keys(&mut self) -> Result<u64, StoreError>;
 
-    /// A budget by its number.
+    /// A budget by its number. (The engine remembers it until it changes a budget itself: a store that others write to as
+    /// well must tell it.)
     fn budget(&mut self, number: BudgetNumber) -> Result<Option<FullBudget>, StoreError>;
     /// A budget by its name.
     fn budget_by_name(&mut self, name: &str) -> Result<Option<FullBudget>, StoreError>;
