@@ -51,7 +51,6 @@ impl<S: Store> Writer<S> {
         budget.tripped_at = Some(timestamp(self.now));
         budget.version = budget.version.saturating_add(1);
         self.store.change_budget(tier.number, &budget)?;
-        self.store.forget_refusals(tier.number)?;
         self.paths.clear();
         self.tell(&Tripped {
             at: self.now,

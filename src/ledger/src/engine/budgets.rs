@@ -116,7 +116,7 @@ impl<S: Store> Writer<S> {
         budget.version = budget.version.saturating_add(1);
         self.store.change_budget(full.number, &full.budget)?;
         if state.is_some() || trip_on.is_some() {
-            // A brake that is set anew, or released, counts from here on.
+            // A brake that is set anew, or that was released, counts from here on.
             self.store.forget_refusals(full.number)?;
         }
         self.paths.clear();

@@ -161,4 +161,9 @@ async fn late_news_of_a_hold_that_is_not_counted_any_more_changes_nothing() {
     assert!(is_admitted(&bench, charge(&key, 70, "k-2")).await);
     bench.outcome(charged(&lost, "ch_1", 90)).await;
     assert_eq!(bench.parts(&key).await, [30, 70, 0, 0]);
+    assert!(!is_admitted(&bench, charge(&key, 31, "k-3")).await);
+    assert!(
+        is_admitted(&bench, charge(&key, 30, "k-4")).await,
+        "what decides says the same"
+    );
 }

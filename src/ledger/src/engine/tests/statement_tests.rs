@@ -300,6 +300,7 @@ impl History {
     }
 
     async fn check(&self, at: &str) {
+        self.rolling_balances_are_the_sum_of_their_minutes(at);
         for name in BUDGETS {
             for statement in of_budget(&self.bench, name).await {
                 assert!(statement.adds_up(), "{at}, budget {name}: {statement:#?}");
@@ -315,6 +316,18 @@ impl History {
                 );
             }
         }
+    }
+}
+
+impl History {
+    fn rolling_balances_are_the_sum_of_their_minutes(&self, at: &str) {
+        let database = rusqlite::Connection::open(self.bench.database()).unwrap();
+        let sql = "SELECT count(*) FROM balances t WHERE t.window = 3000000000 AND
+                   (t.held, t.settled, t.unknown) IS NOT
+                   (SELECT coalesce(sum(held), 0), coalesce(sum(settled), 0), coalesce(sum(unknown), 0)
+                    FROM balances m WHERE m.subject = t.subject AND m.window >= 4000000000)";
+        let wrong: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(wrong, 0, "{at}");
     }
 }
 

@@ -412,6 +412,7 @@ pub fn periods_say_what_became_of_every_hold<B: Backend>() {
         store.change_hold(number, &change).unwrap();
     }
     draw(&mut store, key, Some(root), (20, NOON + 10), 700);
+    draw(&mut store, key, Some(root), (21, NOON + 15), 5);
     store
         .put_balance(root, 5, Parts::untouched(usd(1_000)))
         .unwrap();
@@ -437,9 +438,9 @@ pub fn periods_say_what_became_of_every_hold<B: Backend>() {
         period((NOON + 10, i64::MAX)),
         period((NOON + 11, i64::MAX)),
     ];
-    let later = Tally {
-        holds: line(1, 700),
-        held: line(1, 700),
+    let held = |count, amount| Tally {
+        holds: line(count, amount),
+        held: line(count, amount),
         ..Tally::default()
     };
     let mut reads = backend.reads();
@@ -449,8 +450,8 @@ pub fn periods_say_what_became_of_every_hold<B: Backend>() {
         found,
         [
             (balance, tally),
-            (balance, later),
-            (balance, Tally::default())
+            (balance, held(2, 705)),
+            (balance, held(1, 5))
         ]
     );
     let found = reads.periods(Spender::Key(key), &asked[..1]).unwrap();
