@@ -262,7 +262,7 @@ impl Projection {
             HoldState::Unknown => 2,
             HoldState::Released => return Ok(()),
         };
-        for kind in WindowKind::ALL {
+        for kind in [WindowKind::Day, WindowKind::Month, WindowKind::Lifetime] {
             let window = Window::at(kind, row.at, &TimeZone::UTC).code();
             let sums = self.sums.entry((row.subject, window)).or_default();
             if let Some(sum) = sums.get_mut(part) {

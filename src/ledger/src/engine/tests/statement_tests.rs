@@ -115,6 +115,8 @@ async fn a_balance_that_was_tampered_with_does_not_add_up() {
     assert_eq!(database.execute(sql, []).unwrap(), 1);
     let statement = of_key(&bench, &key, None).await.remove(0);
     assert!(!statement.adds_up(), "{statement:?}");
+    let mended = "UPDATE balances SET free = free - 10000, held = held + 10000";
+    assert_eq!(database.execute(mended, []).unwrap(), 1);
 }
 
 /// A reserve that was admitted, as the random history remembers it.
@@ -342,6 +344,11 @@ async fn statements_add_up_after_any_history() {
             }
         }
         history.check(&format!("seed {seed}, end")).await;
+        let report = verified(&history.bench.database());
+        assert_eq!(
+            report.broken, None,
+            "seed {seed}: what is read is what was told"
+        );
         history.bench = history.bench.reopened().await;
         history
             .check(&format!("seed {seed}, after a restart"))
