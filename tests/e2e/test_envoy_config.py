@@ -45,6 +45,8 @@ LEDGER_ROUTES = [
     ("POST", "/admin/vault_keys", 401),
     ("DELETE", "/admin/vault_keys/vk_x", 401),
     ("PATCH", "/admin/vault_keys/vk_x", 401),
+    ("GET", "/admin/requests", 401),
+    ("POST", "/admin/requests/0123/resolve", 401),
 ]
 NOT_ROUTED = [
     ("GET", "/metrics"),

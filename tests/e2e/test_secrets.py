@@ -229,7 +229,7 @@ def test_no_file_of_the_run_holds_a_secret_that_does_not_belong_there(run: Run) 
 def test_files_that_hold_money_or_secrets_are_their_owners_alone(run: Run) -> None:
     folder = run.kb.stack.folder.path
     assert folder.stat().st_mode & 0o777 == 0o700
-    for name in [*BELONGS, "keybrake.db", "keybrake.db-wal"]:
+    for name in [*BELONGS, "keybrake.db", "keybrake.db-wal", "keybrake.db.signing-key"]:
         assert (folder / name).stat().st_mode & 0o777 == 0o600, name
 
 

@@ -4,6 +4,7 @@
 //! money or keys: `serve` opens a ledger, what is about the chain reads a database, the rest calls a running ledger's API.
 
 mod audit;
+mod backup;
 mod budgets;
 mod chain;
 mod client;
@@ -31,6 +32,7 @@ Examples:
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
+  keybrake backup /backups/keybrake.db
 
 Exit codes: 0 done, 1 failed, 2 wrong use.";
 
@@ -58,6 +60,8 @@ enum Command {
     /// Read the audit of a running ledger; verify and export the chain in a database.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Copy the database while the ledger runs, and verify the copy.
+    Backup(backup::Arguments),
     /// Print the OpenAPI document of the public API.
     Openapi,
     /// Print shell completions.
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Requests(command) => requests::run(command),
         Command::Budgets(command) => budgets::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),
     };

@@ -26,6 +26,8 @@ use crate::vendors::Vendors;
 
 /// How often files with credentials are read again.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
 /// For the requests at work when the service is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -84,6 +86,9 @@ pub struct Arguments {
     /// Sign the head of the audit when an event has waited so long
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     sign_every_seconds: u32,
+    /// How long stored answers are kept whole; after that a replay is a summary
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    answers_kept_days: u32,
     /// How late an outcome may be before its attempt counts as unknown
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     sweep_grace_ms: u32,
@@ -167,6 +172,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         heads_file,
         sign_every_events,
         sign_every_seconds,
+        answers_kept_days,
         sweep_grace_ms,
         forward_within_ms,
         run_dir,
@@ -195,6 +201,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         ledger: LedgerOptions {
             sweep_grace_ms,
             forward_within_ms,
+            answers_kept_ms: i64::from(answers_kept_days).saturating_mul(DAY_MS),
             signing: SigningOptions {
                 key_file: given(signing_key_file),
                 missing_key: if new_signing_key {

@@ -57,6 +57,18 @@ pub enum OpenError {
         /// What was found.
         why: String,
     },
+    /// An older version of this program wrote it, and no ledger was started on it since.
+    #[error(
+        "the database {path} has schema version {found}, this program's is {known}: start the ledger on it once, which moves it forward"
+    )]
+    Older {
+        /// The file.
+        path: String,
+        /// Version in the file.
+        found: i64,
+        /// Version of this program.
+        known: i64,
+    },
     /// A newer version of this program wrote it.
     #[error(
         "the database {path} has schema version {found}; this program knows up to {known}: use a newer program"

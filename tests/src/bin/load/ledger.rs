@@ -20,7 +20,7 @@ use keybrake_contract::wire::{
 };
 use keybrake_ledger::clock::Clock;
 use keybrake_ledger::engine::{Ledger, LedgerOptions, Received};
-use keybrake_ledger::model::{Caps, NewKey};
+use keybrake_ledger::model::{Caps, IssuedKey, NewKey};
 use keybrake_policy::pack::{Pack, builtin};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
@@ -72,19 +72,29 @@ pub struct Api {
 
 /// A vault key as the generator uses it.
 #[derive(Clone, Copy)]
-struct LoadKey {
+pub struct LoadKey {
     digest: Digest,
     version: u64,
 }
 
+impl LoadKey {
+    /// Of a key that was just issued.
+    pub fn of(issued: &IssuedKey) -> Self {
+        Self {
+            digest: issued.key.digest,
+            version: issued.key.grant.version,
+        }
+    }
+}
+
 /// Makes commands with fresh ids.
-struct Commands {
+pub struct Commands {
     nonce: [u8; 16],
     counter: AtomicU64,
 }
 
 impl Commands {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let seed = Digest::of(format!("{:?} {}", Instant::now(), std::process::id()).as_bytes());
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&seed.as_bytes()[..16]);
@@ -98,7 +108,7 @@ impl Commands {
         CommandId::new(self.nonce, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn reserve(&self, key: LoadKey) -> Command {
+    pub fn reserve(&self, key: LoadKey) -> Command {
         let id = self.id();
         let name = id.to_string();
         Command::Reserve(Box::new(Reserve {
@@ -200,7 +210,7 @@ where
     figures
 }
 
-fn received(command: &Command) -> Received {
+pub fn received(command: &Command) -> Received {
     let text = serde_json::to_string(command).expect("a command is JSON");
     Received::read(&RawValue::from_string(text).expect("JSON"))
 }
@@ -224,13 +234,7 @@ pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Fig
             .issue((0..options.keys).map(|_| new_key()).collect())
             .await
             .expect("keys");
-        let keys: Vec<LoadKey> = issued
-            .iter()
-            .map(|issued| LoadKey {
-                digest: issued.key.digest,
-                version: issued.key.grant.version,
-            })
-            .collect();
+        let keys: Vec<LoadKey> = issued.iter().map(LoadKey::of).collect();
         let commands = Arc::new(Commands::new());
         let start = Instant::now();
         let until = start + seconds;
@@ -264,11 +268,11 @@ pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Fig
     })
 }
 
-fn wall() -> Clock {
+pub fn wall() -> Clock {
     Clock::new(None).expect("a clock without a file")
 }
 
-fn new_key() -> NewKey {
+pub fn new_key() -> NewKey {
     use keybrake_contract::grant::{AllowedEndpoint, Grant, IdempotencyRule};
     use keybrake_contract::money::Micros;
     NewKey {

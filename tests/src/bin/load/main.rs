@@ -5,6 +5,7 @@
 
 mod disk;
 mod http;
+mod keys;
 mod ledger;
 mod measure;
 mod redis;
@@ -35,6 +36,8 @@ enum What {
     LedgerInProcess(ledger::InProcess),
     /// Commands to the ledger's command socket, over HTTP/2.
     LedgerApi(ledger::Api),
+    /// Memory and latency of a reserve with few keys and with a million, in the ledger's engine.
+    LedgerKeys(keys::Options),
     /// A conditional Lua debit on Redis.
     Redis(redis::Options),
     /// Appends of 4 KiB, each followed by fdatasync.
@@ -57,6 +60,10 @@ fn main() {
         What::Http(options) => runtime.block_on(http::run(options, clients, seconds)),
         What::LedgerInProcess(options) => ledger::in_process(&options, clients, seconds),
         What::LedgerApi(options) => runtime.block_on(ledger::api(options, clients, seconds)),
+        What::LedgerKeys(options) => {
+            println!("{}", keys::run(&options, clients, seconds));
+            return;
+        }
         What::Redis(options) => runtime.block_on(redis::run(options, clients, seconds)),
         What::Fdatasync { folder } => disk::fdatasync(&folder, seconds),
     };

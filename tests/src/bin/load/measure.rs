@@ -41,6 +41,11 @@ impl Figures {
         whole
     }
 
+    /// How many requests were answered as they should be.
+    pub fn count(&self) -> usize {
+        self.latencies_us.len()
+    }
+
     fn percentile(&self, hundredth: usize) -> u32 {
         let last = self.latencies_us.len().saturating_sub(1);
         self.latencies_us

@@ -1,6 +1,7 @@
 //! The engine through its own handle, on a real store in a folder of its own.
 
 mod audit_tests;
+mod backup_tests;
 mod bench;
 mod budgets_tests;
 mod commands_tests;

@@ -4,6 +4,7 @@
 //! say `OR FAIL`: a failure takes back the whole transaction anyway, and without it SQLite would keep a journal for each
 //! statement.
 
+mod backup;
 mod budgets;
 mod checkpoint;
 mod codes;
@@ -30,6 +31,7 @@ use super::StoreError;
 use crate::engine::OpenError;
 use checkpoint::Checkpointer;
 
+pub use backup::{Copy, copy};
 pub use read::SqliteReads;
 pub use write::SqliteStore;
 
@@ -62,8 +64,10 @@ struct Lock {
 /// # Errors
 /// [`OpenError`], one clear line.
 pub fn open(path: &Path) -> Result<SqliteStore, OpenError> {
-    let lock = lock(path)?;
     make_private(path).map_err(|error| unusable(path, &error))?;
+    // Two names of one file are one database.
+    let path = &std::fs::canonicalize(path).map_err(|error| unusable(path, &error))?;
+    let lock = lock(path)?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare(path, &mut connection).map_err(|failure| failure.into_open_error(path))?;
     for suffix in ["-wal", "-shm"] {
@@ -90,11 +94,13 @@ pub fn open_reads(path: &Path) -> Result<SqliteReads, OpenError> {
     Ok(SqliteReads::new(connection))
 }
 
+/// Why a database cannot be used, before it has a name.
 enum Failure {
     Sqlite(rusqlite::Error),
     Foreign,
     Damaged(String),
     Newer(i64),
+    Older(i64),
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -114,6 +120,11 @@ impl Failure {
             Self::Foreign => corrupt("it belongs to another program".to_owned()),
             Self::Damaged(why) => corrupt(why),
             Self::Newer(found) => OpenError::Newer {
+                path,
+                found,
+                known: schema::newest(),
+            },
+            Self::Older(found) => OpenError::Older {
                 path,
                 found,
                 known: schema::newest(),
@@ -188,6 +199,9 @@ fn prepare_reader(connection: &Connection) -> Result<(), Failure> {
     let found = schema::version(connection)?;
     if found > schema::newest() {
         return Err(Failure::Newer(found));
+    }
+    if found < schema::newest() {
+        return Err(Failure::Older(found));
     }
     connection.execute_batch(&format!(
         "PRAGMA query_only = ON;

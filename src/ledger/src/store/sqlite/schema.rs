@@ -227,7 +227,15 @@ pub fn version(connection: &Connection) -> Result<i64, rusqlite::Error> {
 /// # Errors
 /// When a step fails; the steps before it stand.
 pub fn migrate(connection: &mut Connection, found: i64) -> Result<(), rusqlite::Error> {
-    for (step, target) in STEPS.iter().zip(1_i64..) {
+    migrate_by(STEPS, connection, found)
+}
+
+fn migrate_by(
+    steps: &[&str],
+    connection: &mut Connection,
+    found: i64,
+) -> Result<(), rusqlite::Error> {
+    for (step, target) in steps.iter().zip(1_i64..) {
         if target <= found {
             continue;
         }
@@ -243,4 +251,60 @@ pub fn migrate(connection: &mut Connection, found: i64) -> Result<(), rusqlite::
         transaction.commit()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str =
+        "CREATE TABLE purse (coins INTEGER NOT NULL) STRICT; INSERT INTO purse VALUES (7);";
+    const SECOND: &str = "ALTER TABLE purse ADD COLUMN owner TEXT NOT NULL DEFAULT 'nobody';";
+    const BROKEN: &str =
+        "ALTER TABLE purse ADD COLUMN lid TEXT; INSERT INTO no_such_table VALUES (1);";
+
+    fn columns(connection: &Connection) -> i64 {
+        let sql = "SELECT count(*) FROM pragma_table_info('purse')";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_database_of_an_older_step_is_moved_forward_and_keeps_what_is_in_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert_eq!(version(&connection).unwrap(), 0);
+        migrate_by(&[FIRST], &mut connection, 0).unwrap();
+        assert_eq!(
+            (version(&connection).unwrap(), columns(&connection)),
+            (1, 1)
+        );
+        migrate_by(&[FIRST, SECOND], &mut connection, 1).unwrap();
+        assert_eq!(
+            (version(&connection).unwrap(), columns(&connection)),
+            (2, 2)
+        );
+        let sql = "SELECT coins, owner FROM purse";
+        let row: (i64, String) = connection
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!(row, (7, "nobody".to_owned()));
+        migrate_by(&[FIRST, SECOND], &mut connection, 2).unwrap();
+        assert_eq!(columns(&connection), 2, "nothing is done twice");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it_whole() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert!(migrate_by(&[FIRST, SECOND, BROKEN], &mut connection, 0).is_err());
+        assert_eq!(
+            (version(&connection).unwrap(), columns(&connection)),
+            (2, 2)
+        );
+    }
+
+    #[test]
+    fn the_newest_version_is_reached_from_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, 0).unwrap();
+        assert_eq!(version(&connection).unwrap(), newest());
+    }
 }
