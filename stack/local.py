@@ -37,6 +37,8 @@ class Options:
     # A file with an offset in ms that ledger and sandbox read; tests move time with it.
     test_clock: Optional[Path] = None
     workers: int = 2
+    # Seconds between two passes of the reconciler; None: there is none.
+    reconcile_seconds: Optional[int] = 60
     changes: Changes = Changes()
     # None: build (or fetch) them.
     artifacts: Optional[build.Artifacts] = None

@@ -33,6 +33,9 @@ class Ledger:
             "KEYBRAKE_AUDIT_KEY_FILE": folder.key_file("audit"),
             "KEYBRAKE_INTERNAL_KEY_FILE": folder.key_file("internal"),
         }
+        if stack.options.reconcile_seconds is not None:
+            settings["KEYBRAKE_RECONCILE_URL"] = stack.url
+            settings["KEYBRAKE_RECONCILE_SECONDS"] = stack.options.reconcile_seconds
         if stack.options.test_clock:
             settings["KEYBRAKE_TEST_CLOCK"] = stack.options.test_clock
         if not stack.vendor.is_sandbox:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import httpx
+import pytest
 from harness import Keybrake, VaultKey, eventually
 from ledger_side import expect_balance
 from shape import expect_refusal
@@ -32,6 +34,8 @@ SWEEP_GRACE_S = 30.0
 # Over every bound that is checked, for a busy machine.
 SLACK_S = 2.0
 PATIENCE_S = 15.0
+# Longer than any test takes: the answer never comes.
+NEVER_MS = 120_000
 
 Result = TypeVar("Result")
 
@@ -89,6 +93,18 @@ def hanging(child: Child) -> Iterator[None]:
 def _states(child: Child) -> Sequence[str]:
     threads = Path(f"/proc/{child.pid}/task").glob("*/stat")
     return [thread.read_text().rpartition(")")[2].split()[0] for thread in threads]
+
+
+def envoy_dies_before_settlement(kb: Keybrake, key: VaultKey, cents: int, name: str) -> None:
+    """The vendor executes the charge, its answer is under way, and Envoy is killed and started again."""
+    kb.fault({"kind": "delay", "delay_ms": NEVER_MS, "when": "after"}, idempotency_key=name)
+    with ThreadPoolExecutor(1) as clients:
+        charging = clients.submit(kb.charge, key, cents, idempotency_key=name)
+        executed(kb, name)
+        kill(kb.stack.envoy.child)
+        with pytest.raises(httpx.TransportError):
+            charging.result()
+    kb.stack.envoy.start()
 
 
 # What has to hold

@@ -11,6 +11,8 @@ from typing import Optional
 import httpx
 import pytest
 from crash import (
+    NEVER_MS,
+    envoy_dies_before_settlement,
     eventually_parts,
     executed,
     expect_at_vendor,
@@ -30,8 +32,6 @@ from vendor_side import books, nothing_reaches_the_vendor
 from stack.build import Artifacts
 
 CENTS = 299
-# Longer than any of these tests takes: the answer never comes.
-NEVER_MS = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +43,9 @@ def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybr
     kb.stop()
 
 
-def envoy_dies_before_settlement(kb: Keybrake, key: VaultKey, name: str) -> None:
-    """The vendor executes the charge, its answer is under way, and Envoy is killed and started again."""
-    kb.fault({"kind": "delay", "delay_ms": NEVER_MS, "when": "after"}, idempotency_key=name)
-    with ThreadPoolExecutor(1) as clients:
-        charging = clients.submit(kb.charge, key, CENTS, idempotency_key=name)
-        executed(kb, name)
-        kill(kb.stack.envoy.child)
-        with pytest.raises(httpx.TransportError):
-            charging.result()
-    kb.stack.envoy.start()
-
-
 def test_a_charge_whose_envoy_died_is_settled_once_by_its_retry(kb: Keybrake) -> None:
     key, name = issue(kb, "5.00"), fresh_key("envoy")
-    envoy_dies_before_settlement(kb, key, name)
+    envoy_dies_before_settlement(kb, key, CENTS, name)
     expect_parts(kb, key, free="2.01", held="2.99")
     # Nobody can know yet that the attempt is lost.
     with nothing_reaches_the_vendor(kb):
@@ -88,7 +76,7 @@ def test_a_charge_whose_envoy_died_is_settled_once_by_its_retry(kb: Keybrake) ->
 
 def test_after_the_vendors_window_an_unknown_charge_is_not_forwarded(kb: Keybrake) -> None:
     key, name = issue(kb, "5.00"), fresh_key("window")
-    envoy_dies_before_settlement(kb, key, name)
+    envoy_dies_before_settlement(kb, key, CENTS, name)
     kb.advance(hours=25)
     eventually_parts(kb, key, free="2.01", unknown="2.99")
     with nothing_reaches_the_vendor(kb):

@@ -207,6 +207,7 @@ fn a_replay_is_given_again_and_nothing_is_forwarded() {
         hold,
         answer,
         summary: false,
+        retrieved: false,
     })));
     let reply = world.reply(stream).unwrap();
     assert_eq!(

@@ -63,6 +63,7 @@ fn some_answer(random: &mut Random, command: &Command) -> Option<CommandResult> 
                 vendor_request_id: None,
             },
             summary: false,
+            retrieved: false,
         })),
         7 => CommandResult::Recorded,
         8 => CommandResult::Released,

@@ -405,6 +405,9 @@ pub struct Replay {
     /// The body is a summary, because the stored answer has been retired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub summary: bool,
+    /// The answer itself was lost: the body is the vendor's object as it was retrieved when evidence decided the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retrieved: bool,
 }
 
 #[cfg(test)]

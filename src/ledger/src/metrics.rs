@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::engine::{Figures, Histogram, Readiness};
+use crate::reconcile::Counts;
 
 /// Media type of the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,11 +59,19 @@ fn count(counts: &Mutex<BTreeMap<u16, u64>>, status: StatusCode) {
 
 /// The text of all metrics.
 #[must_use]
-pub fn render(figures: &Figures, readiness: &Readiness, requests: &Requests) -> String {
+pub fn render(
+    figures: &Figures,
+    readiness: &Readiness,
+    requests: &Requests,
+    reconciled: Option<Counts>,
+) -> String {
     let mut registry = Registry::with_prefix("keybrake");
     engine(&mut registry, figures);
     unknown(&mut registry, figures);
     api(&mut registry, requests);
+    if let Some(counts) = reconciled {
+        reconciler(&mut registry, counts);
+    }
     let ready = i64::from(*readiness == Readiness::Ready);
     gauge(&mut registry, "ready", "1 when commands are taken", ready);
     let mut text = String::new();
@@ -156,6 +165,32 @@ fn unknown(registry: &mut Registry, figures: &Figures) {
         "Age of the oldest of them; 0 when there is none",
         age,
     );
+}
+
+fn reconciler(registry: &mut Registry, counts: Counts) {
+    let Counts {
+        whole,
+        failed,
+        executed,
+        not_executed,
+        failures,
+    } = counts;
+    let one = |name, word, count| (vec![(name, word)], count);
+    let passes = [
+        one("result", "whole", whole),
+        one("result", "failed", failed),
+    ];
+    let help = "Passes of the reconciler; failed: something could not be read or applied";
+    family(registry, "reconcile_passes", help, passes.into_iter());
+    let decided = [
+        one("finding", "executed", executed),
+        one("finding", "not_executed", not_executed),
+    ];
+    let help = "Unknown requests that the vendor's records decided, by what was found";
+    family(registry, "reconcile_decided", help, decided.into_iter());
+    let help =
+        "Reads of a vendor's records, or evidence brought to the ledger, that came to nothing";
+    counter(registry, "reconcile_failures", help, failures);
 }
 
 fn api(registry: &mut Registry, requests: &Requests) {
@@ -282,7 +317,17 @@ mod tests {
         let requests = Requests::default();
         requests.answered(StatusCode::OK);
         requests.rejected_batches(StatusCode::UNAUTHORIZED);
-        let text = render(&figures, &Readiness::Ready, &requests);
+        let text = render(
+            &figures,
+            &Readiness::Ready,
+            &requests,
+            Some(Counts {
+                whole: 5,
+                executed: 6,
+                failures: 7,
+                ..Counts::default()
+            }),
+        );
         for line in [
             "keybrake_commands_total{command=\"reserve\",result=\"admitted\"} 3",
             "keybrake_refusals_total{reason=\"spend_cap_exceeded\"} 2",
@@ -296,6 +341,10 @@ mod tests {
             "keybrake_unknown_oldest_age_seconds 1.5",
             "keybrake_api_requests_total{status=\"200\"} 1",
             "keybrake_rejected_batches_total{status=\"401\"} 1",
+            "keybrake_reconcile_passes_total{result=\"whole\"} 5",
+            "keybrake_reconcile_passes_total{result=\"failed\"} 0",
+            "keybrake_reconcile_decided_total{finding=\"executed\"} 6",
+            "keybrake_reconcile_failures_total 7",
             "keybrake_ready 1",
             "# EOF",
         ] {

@@ -305,6 +305,9 @@ pub struct Entry {
     pub run_id: Option<String>,
     /// Vendor pack name.
     pub vendor: String,
+    /// Which of our credentials there; not shown.
+    #[serde(skip)]
+    pub credential: String,
     /// Connected account.
     pub vendor_account: Option<String>,
     /// Operation name.

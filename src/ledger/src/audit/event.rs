@@ -166,7 +166,7 @@ pub struct Replayed<'a> {
     /// The caller's run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<&'a str>,
-    /// What was given: `answer` or `summary`.
+    /// What was given: `answer`, `retrieved` or `summary`.
     pub with: &'static str,
 }
 

@@ -68,6 +68,9 @@ pub enum Undecided {
     /// Its outcome is known.
     #[error("the outcome of the request is not unknown")]
     NotUnknown,
+    /// It is unknown again, after another attempt that the evidence does not know of.
+    #[error("another attempt of the request was made since the evidence was gathered")]
+    AttemptedAgain,
     /// This evidence cannot show that.
     #[error("such evidence cannot show that")]
     ShowsNothing,

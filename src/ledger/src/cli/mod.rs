@@ -9,6 +9,7 @@ mod budgets;
 mod chain;
 mod client;
 mod keys;
+mod reconcile;
 mod requests;
 mod serve;
 mod statement;
@@ -29,6 +30,7 @@ Examples:
   keybrake keys list --status active
   keybrake requests unknown
   keybrake budgets create july --daily 500 --time-zone Europe/Berlin --trip-on 5/60
+  keybrake reconcile
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
@@ -57,6 +59,8 @@ enum Command {
     /// Make, list, show, change, freeze and open budgets of a running ledger.
     #[command(subcommand)]
     Budgets(budgets::Command),
+    /// Have a running ledger settle unknown requests by the vendors' own records, now. Needs KEYBRAKE_ADMIN_KEY.
+    Reconcile(reconcile::Arguments),
     /// Read the audit of a running ledger; verify and export the chain in a database.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => keys::run(command),
         Command::Requests(command) => requests::run(command),
         Command::Budgets(command) => budgets::run(command),
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Audit(command) => audit::run(command),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Openapi => print(openapi::DOCUMENT),

@@ -13,13 +13,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::Failure;
+use crate::cli::reconcile::Flags;
 use crate::clock::Clock;
 use crate::config;
-use crate::engine::{Ledger, LedgerOptions};
+use crate::engine::{Ledger, LedgerOptions, MAX_FORWARD_TIMEOUT_MS};
 use crate::http::commands::Commands;
 use crate::http::credentials::{Credentials, Reload};
 use crate::http::listen::{self, Socket, Versions};
 use crate::http::{Api, router};
+use crate::reconcile;
 use crate::signing::{MissingKey, SigningOptions};
 use crate::telemetry::{self, LogFormat};
 use crate::vendors::Vendors;
@@ -95,6 +97,8 @@ pub struct Arguments {
     /// How long after being sent an admitted request may still be forwarded
     #[arg(long, value_name = "MS", default_value_t = 5_000)]
     forward_within_ms: u32,
+    #[command(flatten)]
+    reconcile: Flags,
     /// The run folder
     #[arg(
         long,
@@ -130,6 +134,7 @@ struct Plan {
     clock: Clock,
     credentials: Arc<Credentials>,
     vendors: Vendors,
+    reconcile: Option<reconcile::Settings>,
 }
 
 /// The doors, open, with nobody behind them yet.
@@ -175,6 +180,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         answers_kept_days,
         sweep_grace_ms,
         forward_within_ms,
+        reconcile,
         run_dir,
         log: _,
         log_format: _,
@@ -187,6 +193,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         None => run_dir.join("keybrake.db"),
     };
     let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+    let longest_ms = i64::from(forward_within_ms).saturating_add(MAX_FORWARD_TIMEOUT_MS.into());
     let socket = given(socket).unwrap_or_else(|| run_dir.join("ledger.sock"));
     let clock_file = config::check_test_clock(
         variable("KEYBRAKE_TEST_CLOCK").as_deref(),
@@ -218,6 +225,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         clock: Clock::new(clock_file).map_err(Failure::new)?,
         credentials: Arc::new(Credentials::from_environment(variable).map_err(Failure::usage)?),
         vendors: Vendors::load(vendors.as_deref()).map_err(Failure::new)?,
+        reconcile: reconcile.settings(longest_ms)?,
     })
 }
 
@@ -252,16 +260,23 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         clock,
         credentials,
         vendors,
+        reconcile,
         ..
     } = plan;
-    let packs = vendors.packs().cloned().collect();
+    let packs: Vec<_> = vendors.packs().cloned().collect();
+    let reconciled_packs = packs.clone();
     let opening = clock.clone();
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(ledger, opening, packs))
         .await
         .map_err(Failure::new)?
         .map_err(Failure::new)?;
     let reloading = reload(Arc::clone(&credentials));
-    let api = Arc::new(Api::new(ledger.clone(), credentials, vendors, clock));
+    let reconciler = reconcile.map(|settings| {
+        reconcile::Task::new(settings, ledger.clone(), reconciled_packs, clock.clone())
+    });
+    let handle = reconciler.as_ref().map(reconcile::Task::handle);
+    let api = Api::new(ledger.clone(), credentials, vendors, clock).with(handle);
+    let api = Arc::new(api);
     let (stop, stopped) = watch::channel(false);
     let public = TowerToHyperService::new(router(Arc::clone(&api)));
     let commands = Commands::new(Arc::clone(&api));
@@ -284,6 +299,7 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
             DRAIN,
         ));
     }
+    let reconciling = reconciler.map(|task| tokio::spawn(task.run(stopped.clone())));
     say(&ready)?;
     tracing::info!(%listen, "ready");
 
@@ -298,6 +314,9 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
     let _ = stop.send(true);
     for door in open {
         let _ = door.await;
+    }
+    if let Some(reconciling) = reconciling {
+        let _ = reconciling.await;
     }
     if let Some(reloading) = reloading {
         reloading.abort();

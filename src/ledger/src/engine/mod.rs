@@ -63,7 +63,8 @@ pub use answers::{
     ResolveError, Unavailable, UnknownFigures,
 };
 pub use handle::Statements;
-pub use received::{Prepared, Received};
+pub use received::{MAX_FORWARD_TIMEOUT_MS, Prepared, Received};
+pub use resolve::Word;
 
 /// How a ledger is opened.
 #[derive(Debug, Clone)]
@@ -308,8 +309,22 @@ impl Ledger {
         finding: Finding,
         evidence: Evidence,
     ) -> Result<Entry, ResolveError> {
-        let said = Box::new((finding, evidence));
-        match self.ask(|reply| Job::Resolve(hold, said, reply)).await? {
+        let word = Word {
+            finding,
+            evidence,
+            attempts: None,
+            answer: None,
+        };
+        self.apply_evidence(hold, word).await
+    }
+
+    /// As [`Self::resolve`], for whoever gathered the evidence from the vendor's own records.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: nothing was changed.
+    pub async fn apply_evidence(&self, hold: HoldId, word: Word) -> Result<Entry, ResolveError> {
+        let word = Box::new(word);
+        match self.ask(|reply| Job::Resolve(hold, word, reply)).await? {
             Resolved::Done => {}
             Resolved::NotFound => return Err(ResolveError::NotFound),
             Resolved::Undecided(why) => return Err(ResolveError::Undecided(why)),

@@ -19,10 +19,10 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 const MAX_TEXT: usize = 1024;
 /// Most bytes of a path.
 const MAX_PATH: usize = 4096;
-/// Longest forward time-out that is taken, in milliseconds: one hour.
-const MAX_FORWARD_TIMEOUT_MS: u32 = 3_600_000;
 /// Most digests of a purchase: one for the key's rule, one for each budget's up to the root.
 const MAX_PURCHASES: usize = MAX_DEPTH.saturating_add(1);
+/// Longest forward time-out that is taken, in milliseconds: one hour.
+pub const MAX_FORWARD_TIMEOUT_MS: u32 = 3_600_000;
 
 /// One command of a batch, ready to be executed or to be answered as unreadable.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use keybrake_contract::lifecycle::{
 };
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::{
-    Admitted, CommandResult, CountedReason, Idempotency, Replay, Reserve,
+    Admitted, CommandResult, CountedReason, Idempotency, Replay, Reserve, StoredAnswer,
 };
 
 use super::decided::{Asking, Price};
@@ -217,6 +217,7 @@ impl<S: Store> Writer<S> {
         let answer = self.replay_of(row)?;
         let with = match &answer {
             CommandResult::Replay(replay) if replay.summary => "summary",
+            CommandResult::Replay(replay) if replay.retrieved => "retrieved",
             _ => "answer",
         };
         self.store.count_replay(row.number)?;
@@ -241,11 +242,29 @@ impl<S: Store> Writer<S> {
             Some(known) => (known.answer, known.is_summary),
             None => (summary::of_row(row), true),
         };
+        let retrieved = !summary && self.is_retrieved(row, &answer)?;
         Ok(CommandResult::Replay(Box::new(Replay {
             hold: row.id,
             answer,
             summary,
+            retrieved,
         })))
+    }
+
+    /// Whether a stored answer is the one that came with the evidence that decided its request.
+    fn is_retrieved(&mut self, row: &HoldRow, answer: &StoredAnswer) -> Result<bool, StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            answer_sha256: Option<Digest>,
+        }
+        let Some(event) = row.resolution else {
+            return Ok(false);
+        };
+        let body = self.store.event(event)?.unwrap_or_default();
+        let told = serde_json::from_slice(&body).ok();
+        Ok(told.is_some_and(|told: Told| {
+            told.answer_sha256 == Some(Digest::of(answer.body.as_bytes()))
+        }))
     }
 
     pub(super) fn deadline(&self, forward_timeout_ms: u32) -> i64 {

@@ -1,14 +1,29 @@
 //! Evidence applied to a request whose outcome nobody knows: the one way, whoever brings the evidence.
 
+use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::HoldId;
 use keybrake_contract::lifecycle::Verdict;
-use keybrake_contract::wire::Executed;
+use keybrake_contract::wire::{Executed, StoredAnswer};
 
 use super::conclude::{About, Ending};
 use super::writer::Writer;
 use crate::audit::Ended;
 use crate::book::{Evidence, Finding, Undecided, decide};
 use crate::store::{AttemptState, HoldRow, Kind, Store, StoreError};
+
+/// Evidence about a request, as whoever gathered it brings it.
+#[derive(Debug, Clone)]
+pub struct Word {
+    /// What it says.
+    pub finding: Finding,
+    /// What that rests on.
+    pub evidence: Evidence,
+    /// The number of attempts that the evidence covers; one more, and it decides nothing. `None`: it speaks of the request as
+    /// a whole.
+    pub attempts: Option<u32>,
+    /// What to answer to a repeat, when the vendor's records held it.
+    pub answer: Option<StoredAnswer>,
+}
 
 /// What came of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +42,9 @@ impl<S: Store> Writer<S> {
     pub(super) fn apply_evidence(
         &mut self,
         hold: HoldId,
-        finding: &Finding,
-        evidence: &Evidence,
+        word: &Word,
     ) -> Result<Resolved, StoreError> {
+        let (finding, evidence) = (&word.finding, &word.evidence);
         let row = self.store.hold_by_id(hold)?;
         let Some(row) = row.filter(|row| row.kind == Kind::Write) else {
             return Ok(Resolved::NotFound);
@@ -38,7 +53,10 @@ impl<S: Store> Writer<S> {
             Ok(verdict) => verdict,
             Err(why) => return Ok(Resolved::Undecided(why)),
         };
-        self.decide_unknown(&row, verdict, finding, evidence)?;
+        if word.attempts.is_some_and(|seen| seen != row.attempts) {
+            return Ok(Resolved::Undecided(Undecided::AttemptedAgain));
+        }
+        self.decide_unknown(&row, verdict, word)?;
         let result = match finding {
             Finding::Executed { .. } => "executed",
             Finding::NotExecuted => "not_executed",
@@ -51,8 +69,7 @@ impl<S: Store> Writer<S> {
         &mut self,
         row: &HoldRow,
         verdict: Verdict,
-        finding: &Finding,
-        evidence: &Evidence,
+        word: &Word,
     ) -> Result<(), StoreError> {
         let Found {
             executed,
@@ -60,7 +77,7 @@ impl<S: Store> Writer<S> {
             charge,
             state,
             name,
-        } = found(finding);
+        } = found(&word.finding);
         let ending = Ending {
             about: About::EveryAttempt,
             attempt: row.attempts,
@@ -73,12 +90,19 @@ impl<S: Store> Writer<S> {
         };
         let concluded = self.conclude(row, &ending)?;
         let amount = executed.and_then(|executed| executed.amount);
+        let answer = word.answer.as_ref().filter(|_| executed.is_some());
+        if let Some(answer) = answer
+            && self.store.answer(row.number)?.is_none()
+        {
+            self.store.add_answer(row.number, answer)?;
+        }
         let event = Ended {
             amount: amount.map(|minor| minor.amount),
+            answer_sha256: answer.map(|answer| Digest::of(answer.body.as_bytes())),
             charge_id: charge,
             currency: amount.map(|minor| minor.currency),
             event: "resolved",
-            evidence,
+            evidence: &word.evidence,
             money: executed.map(|executed| executed.money),
             outcome: name,
             vendor_object_id: object,

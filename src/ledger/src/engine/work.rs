@@ -11,10 +11,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::heads::Sign;
 use super::keys::Change;
-use super::resolve::Resolved;
+use super::resolve::{Resolved, Word};
 use super::writer::{Tick, Writer};
 use super::{BudgetError, Figures, IssueError, Received, Unavailable};
-use crate::book::{Evidence, Finding};
 use crate::clock::Clock;
 use crate::model::{BudgetChange, BudgetNow, Key, KeyChange, NewBudget};
 use crate::store::{Store, StoreError};
@@ -39,10 +38,10 @@ pub(super) enum Job {
     Change(String, Box<KeyChange>, Reply<Change>),
     Revoke(String, Reply<Option<Box<Key>>>),
     RevokePrefix(String, Reply<u64>),
-    Resolve(HoldId, Box<(Finding, Evidence)>, Reply<Resolved>),
     RevokeBudget(String, Reply<Option<u64>>),
     CreateBudget(Box<NewBudget>, Reply<Budgeted>),
     ChangeBudget(String, Box<BudgetChange>, Reply<Budgeted>),
+    Resolve(HoldId, Box<Word>, Reply<Resolved>),
     Figures(oneshot::Sender<Figures>),
     Close,
 }
@@ -277,10 +276,8 @@ fn one<S: Store>(
             reply,
             Pending::RevokePrefix,
         )?,
-        Job::Resolve(hold, said, reply) => {
-            let (finding, evidence) = *said;
-            let resolved = writer.apply_evidence(hold, &finding, &evidence);
-            done(resolved, reply, Pending::Resolve)?
+        Job::Resolve(hold, word, reply) => {
+            done(writer.apply_evidence(hold, &word), reply, Pending::Resolve)?
         }
         Job::RevokeBudget(name, reply) => {
             done(writer.revoke_by_budget(&name), reply, Pending::RevokeBudget)?

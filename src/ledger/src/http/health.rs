@@ -13,6 +13,7 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::{Api, json, json_with, openapi};
 use crate::metrics;
+use crate::reconcile::Reconciler;
 
 #[derive(Serialize)]
 struct Health {
@@ -77,6 +78,7 @@ pub async fn metrics(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, 
         &api.ledger.figures().await,
         &api.ledger.readiness(),
         &api.requests,
+        api.reconciler.as_ref().map(Reconciler::counts),
     );
     let headers = [
         (CONTENT_TYPE, metrics::CONTENT_TYPE),

@@ -36,6 +36,7 @@ use crate::engine::{Ledger, Unavailable};
 use crate::http::credentials::Credentials;
 use crate::http::problem::{Kind, Problem};
 use crate::metrics::Requests;
+use crate::reconcile::Reconciler;
 use crate::vendors::Vendors;
 
 /// Largest body of an admin request: a thousand keys with all their metadata.
@@ -57,6 +58,8 @@ pub struct Api {
     pub vendors: Vendors,
     /// The ledger's clock.
     pub clock: Clock,
+    /// The reconciler, when there is one.
+    pub reconciler: Option<Reconciler>,
     /// Counts of what was turned away before the ledger saw it.
     pub requests: Requests,
     /// Held while a key is read, merged with a change and written: this service is the only writer of its database.
@@ -79,11 +82,18 @@ impl Api {
             credentials,
             vendors,
             clock,
+            reconciler: None,
             requests: Requests::default(),
             changing: Mutex::new(()),
             at_work: Semaphore::new(MAX_REQUESTS),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// With this reconciler.
+    #[must_use]
+    pub fn with(self, reconciler: Option<Reconciler>) -> Self {
+        Self { reconciler, ..self }
     }
 
     /// From here on `/readyz` says no.
@@ -109,6 +119,10 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
             get(admin::show).patch(admin::change).delete(admin::revoke),
         ),
         ("/admin/requests", get(admin::requests::list)),
+        (
+            "/admin/requests/reconcile",
+            post(admin::reconcile::ask).get(admin::reconcile::show),
+        ),
         (
             "/admin/requests/{id}/resolve",
             post(admin::requests::resolve),

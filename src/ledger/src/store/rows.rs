@@ -260,6 +260,8 @@ pub struct HoldRow {
     pub status: Option<u16>,
     /// What was made or changed.
     pub object: Option<String>,
+    /// Number of the event in which evidence decided it.
+    pub resolution: Option<u64>,
 }
 
 /// A change of a hold.

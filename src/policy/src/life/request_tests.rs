@@ -309,6 +309,7 @@ fn replay(hold: CommandId) -> CommandResult {
             vendor_request_id: None,
         },
         summary: false,
+        retrieved: false,
     }))
 }
 

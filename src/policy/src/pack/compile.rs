@@ -12,9 +12,9 @@ use super::dto::{
     PathDto, RefusalDto, StateDto,
 };
 use super::{
-    AnswerHeaders, AnswerRules, CredentialRules, HeaderNames, HeaderPlaces, InvalidPack,
-    OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules, Prefixes, RefusalShape,
-    StateRule,
+    AnswerHeaders, AnswerRules, CredentialPlace, CredentialRules, HeaderNames, HeaderPlaces,
+    InvalidPack, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules, Prefixes,
+    RefusalShape, StateRule,
 };
 
 /// Most characters of an idempotency key that the ledger takes.
@@ -39,6 +39,7 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         refusal,
         answer_headers,
         outcomes,
+        evidence,
         answers,
         endpoints,
     } = dto;
@@ -72,6 +73,14 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
     let account_headers = header_names("account_headers", account_headers)?;
     let forward_headers = forwardable("forward_headers", forward_headers)?;
     let idempotency = compile_idempotency(idempotency)?;
+    let find = |name: &str| {
+        let mut all = endpoints.iter().map(Arc::as_ref);
+        all.find(|endpoint| endpoint.operation == name)
+    };
+    let takes_bearer = credential.places.contains(&CredentialPlace::Bearer);
+    let evidence = evidence
+        .map(|rules| rules.compile(find, takes_bearer))
+        .transpose()?;
     Ok(Pack {
         vendor,
         hosts,
@@ -89,6 +98,7 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
             .enumerate()
             .map(|(position, dto)| outcome(position, dto))
             .collect::<Made<_>>()?,
+        evidence,
         endpoints,
         index,
     })

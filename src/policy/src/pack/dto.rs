@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    BodyEncoding, Class, CredentialPlace, DefaultRule, IntegerBounds, InvalidPack, MoneyState,
-    RuledOutcome,
+    BodyEncoding, Class, CredentialPlace, DefaultRule, EvidenceRules, IntegerBounds, InvalidPack,
+    MoneyState, RuledOutcome,
 };
 
 pub(super) fn parse(text: &str) -> Result<PackDto, InvalidPack> {
@@ -34,6 +34,7 @@ pub(super) struct PackDto {
     pub refusal: RefusalDto,
     pub answer_headers: AnswerHeadersDto,
     pub outcomes: Vec<OutcomeDto>,
+    pub evidence: Option<EvidenceRules>,
     pub answers: BTreeMap<String, AnswerDto>,
     pub endpoints: Vec<EndpointDto>,
 }

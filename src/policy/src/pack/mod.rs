@@ -8,6 +8,7 @@ mod by_name;
 mod compile;
 mod compile_endpoints;
 mod dto;
+mod evidence;
 mod header_names;
 mod index;
 mod prefixes;
@@ -24,6 +25,7 @@ use serde_json::Value;
 pub use builtin::{builtin, builtin_names};
 pub(crate) use by_name::ByName;
 pub(crate) use compile::is_host;
+pub use evidence::{EventRules, EvidenceRules, OperationEvidence};
 pub(crate) use header_names::{HeaderNames, Place, at};
 pub(crate) use prefixes::Prefixes;
 
@@ -42,6 +44,7 @@ pub struct Pack {
     pub(crate) refusal: RefusalShape,
     pub(crate) answer_headers: AnswerHeaders,
     pub(crate) outcomes: Vec<OutcomeRule>,
+    evidence: Option<EvidenceRules>,
     endpoints: Vec<Arc<Endpoint>>,
     index: index::Index,
 }
@@ -71,6 +74,19 @@ impl Pack {
     #[must_use]
     pub const fn idempotency(&self) -> &PackIdempotency {
         &self.idempotency
+    }
+
+    /// Where the vendor's own records show whether a request was executed; `None`: nowhere.
+    #[must_use]
+    pub const fn evidence(&self) -> Option<&EvidenceRules> {
+        self.evidence.as_ref()
+    }
+
+    /// The endpoint of an operation.
+    #[must_use]
+    pub fn endpoint_of(&self, operation: &str) -> Option<&Endpoint> {
+        self.endpoints()
+            .find(|endpoint| endpoint.operation == operation)
     }
 
     /// Every operation name, in the pack's order.

@@ -249,3 +249,78 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
     let message = Pack::parse("{").unwrap_err().to_string();
     assert!(message.contains("line 1"), "{message}");
 }
+
+#[test]
+fn evidence_names_reads_and_writes_of_its_own_pack() {
+    let pack = stripe();
+    let rules = pack.evidence().unwrap();
+    assert_eq!(rules.events.path, "/v1/events");
+    let charge = rules.operations.get("charges.create").unwrap();
+    assert_eq!(charge.path_of("ch_1").as_deref(), Some("/v1/charges/ch_1"));
+    for odd in ["", "../events", "ch/1", "ch_1?x", "ch 1", &"x".repeat(256)] {
+        assert_eq!(charge.path_of(odd), None, "{odd}");
+    }
+    for operation in rules.reads() {
+        assert_eq!(pack.endpoint_of(operation).unwrap().class, Class::Read);
+    }
+    for (from, to, at) in [
+        (
+            r#""operation": "events.list",
+      "from""#,
+            r#""operation": "charges.create",
+      "from""#,
+            "evidence.events.operation",
+        ),
+        (
+            r#""operation": "events.list",
+      "from""#,
+            r#""operation": "events.retrieve",
+      "from""#,
+            "evidence.events.operation",
+        ),
+        (
+            r#""retrieve": "charges.retrieve", "complete""#,
+            r#""retrieve": "charges.list", "complete""#,
+            "evidence.operations.charges.create.retrieve",
+        ),
+        (
+            r#""retrieve": "charges.retrieve", "complete""#,
+            r#""retrieve": "charges.capture", "complete""#,
+            "evidence.operations.charges.create.retrieve",
+        ),
+        (
+            r#""charges.create": {"object""#,
+            r#""charges.list": {"object""#,
+            "evidence.operations.charges.list",
+        ),
+        (
+            r#""vendor_max_ms": 900000"#,
+            r#""vendor_max_ms": 0"#,
+            "evidence.vendor_max_ms",
+        ),
+        (
+            r#""kept_ms": 2592000000"#,
+            r#""kept_ms": 900000"#,
+            "evidence.kept_ms",
+        ),
+        (
+            r#""page_size": 100"#,
+            r#""page_size": 0"#,
+            "evidence.events.page_size",
+        ),
+        (
+            r#""more": "/has_more""#,
+            r#""more": "has_more""#,
+            "evidence.events",
+        ),
+        (
+            r#""after": "starting_after""#,
+            r#""after": """#,
+            "evidence.events",
+        ),
+        ("\"bearer\",\n", "", "credential.places"),
+    ] {
+        let refused = changed(from, to).unwrap_err().to_string();
+        assert!(refused.contains(at), "{at}: {refused}");
+    }
+}

@@ -287,6 +287,7 @@ pub fn replay_answer(pack: &Pack, replay: &Replay, request_id: &str) -> Answer {
         hold: _,
         answer: stored,
         summary,
+        retrieved,
     } = replay;
     let StoredAnswer {
         status,
@@ -299,8 +300,13 @@ pub fn replay_answer(pack: &Pack, replay: &Replay, request_id: &str) -> Answer {
         headers.push((name.clone(), header_text(id)));
     }
     headers.push(("idempotent-replayed".to_owned(), "true".to_owned()));
-    if *summary {
-        headers.push(("keybrake-replay".to_owned(), "summary".to_owned()));
+    let mark = match (summary, retrieved) {
+        (true, _) => Some("summary"),
+        (false, true) => Some("retrieved"),
+        (false, false) => None,
+    };
+    if let Some(mark) = mark {
+        headers.push(("keybrake-replay".to_owned(), mark.to_owned()));
     }
     let mut answer = Answer {
         status: *status,

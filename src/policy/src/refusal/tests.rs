@@ -307,7 +307,7 @@ fn another_vendor_gets_errors_in_its_own_shape() {
 #[test]
 fn a_replay_is_the_stored_answer_and_says_that_it_is_one() {
     let config = stripe();
-    let replay = |summary| Replay {
+    let replay = |summary, retrieved| Replay {
         hold: CommandId::new([0; 16], 1),
         answer: StoredAnswer {
             status: 200,
@@ -316,8 +316,9 @@ fn a_replay_is_the_stored_answer_and_says_that_it_is_one() {
             vendor_request_id: Some("req_v1".to_owned()),
         },
         summary,
+        retrieved,
     };
-    let answer = replay_answer(&config.vendors[0].pack, &replay(false), "r");
+    let answer = replay_answer(&config.vendors[0].pack, &replay(false, false), "r");
     assert_eq!(
         (answer.status, answer.body.as_slice()),
         (200, &br#"{"id":"ch_1"}"#[..])
@@ -326,8 +327,11 @@ fn a_replay_is_the_stored_answer_and_says_that_it_is_one() {
     assert_eq!(header(&answer, "request-id"), Some("req_v1"));
     assert_eq!(header(&answer, "keybrake-request-id"), Some("r"));
     assert_eq!(header(&answer, "keybrake-replay"), None);
-    let summary = replay_answer(&config.vendors[0].pack, &replay(true), "r");
+    let summary = replay_answer(&config.vendors[0].pack, &replay(true, false), "r");
     assert_eq!(header(&summary, "keybrake-replay"), Some("summary"));
+    let retrieved = replay_answer(&config.vendors[0].pack, &replay(false, true), "r");
+    assert_eq!(header(&retrieved, "keybrake-replay"), Some("retrieved"));
+    assert_eq!(header(&retrieved, "idempotent-replayed"), Some("true"));
 }
 
 #[test]

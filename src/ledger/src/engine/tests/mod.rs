@@ -10,6 +10,7 @@ mod duplicates_tests;
 mod durability_tests;
 mod endings_tests;
 mod evidence_tests;
+mod gathered_tests;
 mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;

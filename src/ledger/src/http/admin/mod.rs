@@ -5,6 +5,7 @@ pub mod budget_request;
 mod budget_view;
 pub mod budgets;
 mod caps;
+pub mod reconcile;
 pub mod request;
 pub mod requests;
 pub mod statements;

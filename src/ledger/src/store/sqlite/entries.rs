@@ -329,6 +329,7 @@ impl Found {
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct EventFacts {
+    credential: String,
     method: String,
     path: String,
     request_id: String,
@@ -360,6 +361,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         budget: row.get(27)?,
         run_id: row.get(5)?,
         vendor: row.get(6)?,
+        credential: facts.credential,
         vendor_account: Some(account).filter(|account| !account.is_empty()),
         operation: row.get(8)?,
         method: facts.method,

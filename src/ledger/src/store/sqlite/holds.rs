@@ -20,7 +20,7 @@ macro_rules! select_holds {
     ($condition:literal) => {
         concat!(
             "SELECT number, id, digest, at, subject, place, event, kind, record_key, fingerprint, full_fingerprint, ",
-            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object, budget ",
+            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object, budget, resolution ",
             "FROM requests WHERE ",
             $condition
         )
@@ -53,6 +53,7 @@ fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
         status: row.get(20)?,
         object: row.get(21)?,
         budget: row.get(22)?,
+        resolution: row.get::<_, Option<i64>>(23)?.map(i64::cast_unsigned),
     })
 }
 

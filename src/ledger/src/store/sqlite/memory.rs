@@ -168,5 +168,6 @@ fn row_of(request: &NewRequest<'_>) -> HoldRow {
         shadow: None,
         status: None,
         object: None,
+        resolution: None,
     }
 }
