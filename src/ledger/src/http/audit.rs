@@ -7,11 +7,10 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::engine::QueryError;
 use crate::http::credentials::Role;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::http::{Api, json, unavailable};
+use crate::http::{Api, json, no_list};
 use crate::model::{AuditQuery, Entry, EntryOutcome, EntryVerdict};
 
 /// Parameters of `GET /audit`.
@@ -65,10 +64,7 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     api.credentials.authorize(&headers, Role::Audit)?;
     let query = read(uri.query())?;
-    let page = api.ledger.audit(query).await.map_err(|error| match error {
-        QueryError::Unavailable(error) => unavailable(error),
-        QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
-    })?;
+    let page = api.ledger.audit(query).await.map_err(no_list)?;
     Ok(json(&Answer {
         entries: page.items,
         next_cursor: page.next_cursor,

@@ -32,7 +32,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::Clock;
-use crate::engine::{Ledger, Unavailable};
+use crate::engine::{Ledger, QueryError, Unavailable};
 use crate::http::credentials::Credentials;
 use crate::http::problem::{Kind, Problem};
 use crate::metrics::Requests;
@@ -246,6 +246,15 @@ pub fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
 /// A JSON answer, 200.
 pub fn json(value: &impl Serialize) -> Response {
     json_with(StatusCode::OK, value)
+}
+
+/// The problem of a list that was not given.
+#[must_use]
+pub fn no_list(error: QueryError) -> Problem {
+    match error {
+        QueryError::Unavailable(error) => unavailable(error),
+        QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
+    }
 }
 
 /// The problem of a ledger that did not do it.

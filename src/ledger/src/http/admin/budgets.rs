@@ -10,12 +10,12 @@ use axum::response::Response;
 
 use super::budget_request as request;
 use super::budget_view::{BudgetList, BudgetView};
-use crate::engine::{BudgetError, QueryError};
+use crate::engine::BudgetError;
 use crate::http::credentials::Role;
 use crate::http::fields;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
-use crate::http::{Api, body, json, json_with, unavailable};
+use crate::http::{Api, body, json, json_with, no_list, unavailable};
 use crate::model::{BudgetFilter, BudgetState};
 
 /// Parameters of `GET /admin/budgets`.
@@ -68,14 +68,7 @@ pub async fn list(
         cursor: query.text("cursor"),
     };
     query.finish()?;
-    let page = api
-        .ledger
-        .budgets(filter)
-        .await
-        .map_err(|error| match error {
-            QueryError::Unavailable(error) => unavailable(error),
-            QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
-        })?;
+    let page = api.ledger.budgets(filter).await.map_err(no_list)?;
     Ok(json(&BudgetList {
         budgets: page.items.iter().map(BudgetView::of).collect(),
         next_cursor: page.next_cursor.as_deref(),

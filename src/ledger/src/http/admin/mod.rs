@@ -20,12 +20,12 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 
-use crate::engine::{ChangeError, IssueError, QueryError};
+use crate::engine::{ChangeError, IssueError};
 use crate::http::credentials::Role;
 use crate::http::fields::{self, Fields};
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
-use crate::http::{Api, body, json, json_with, unavailable};
+use crate::http::{Api, body, json, json_with, no_list, unavailable};
 use crate::model::{KeyFilter, KeyStatus};
 use request::Issue;
 use view::{IssuedList, KeyList, KeyView, Revoked};
@@ -118,10 +118,7 @@ pub async fn list(
     };
     query.finish()?;
     let now = api.clock.now();
-    let page = api.ledger.keys(filter).await.map_err(|error| match error {
-        QueryError::Unavailable(error) => unavailable(error),
-        QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
-    })?;
+    let page = api.ledger.keys(filter).await.map_err(no_list)?;
     Ok(json(&KeyList {
         keys: page.items.iter().map(|key| KeyView::of(key, now)).collect(),
         next_cursor: page.next_cursor.as_deref(),

@@ -13,12 +13,12 @@ use keybrake_contract::wire::{Executed, ExecutedMoney};
 use serde::Serialize;
 
 use crate::book::{Evidence, Finding};
-use crate::engine::{QueryError, ResolveError};
+use crate::engine::ResolveError;
 use crate::http::credentials::Role;
 use crate::http::fields::{self, Fields, MAX_EXACT};
 use crate::http::problem::{FieldError, Kind, Problem};
 use crate::http::query::Query;
-use crate::http::{Api, body, json, unavailable};
+use crate::http::{Api, body, json, no_list, unavailable};
 use crate::model::{Entry, UnknownQuery};
 
 /// Parameters of `GET /admin/requests`.
@@ -75,14 +75,7 @@ pub async fn list(
         cursor: query.text("cursor"),
     };
     query.finish()?;
-    let page = api
-        .ledger
-        .unknown_requests(asked)
-        .await
-        .map_err(|error| match error {
-            QueryError::Unavailable(error) => unavailable(error),
-            QueryError::InvalidCursor => Problem::invalid_field("cursor", error.to_string()),
-        })?;
+    let page = api.ledger.unknown_requests(asked).await.map_err(no_list)?;
     let view = |one: crate::model::UnknownRequest| UnknownView {
         age_seconds: seconds(one.age_ms),
         entry: one.entry,

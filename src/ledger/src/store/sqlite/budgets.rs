@@ -1,11 +1,11 @@
 //! Budgets, and the refusals that their brakes count.
 
-use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::codes::{Coded as _, Sql};
 use super::keys::json;
-use super::read::{MAX_PAGE, page};
+use super::listing::Listing;
 use crate::clock::timestamp;
 use crate::model::{Budget, BudgetFilter, BudgetState, Page};
 use crate::store::{BudgetNumber, FullBudget, ListError, RequestNumber, StoreError};
@@ -154,43 +154,22 @@ pub fn page_of(connection: &Connection, filter: &BudgetFilter) -> Result<Page<Bu
         limit,
         cursor,
     } = filter;
-    let mut conditions = vec!["true".to_owned()];
-    let mut values: Vec<Value> = Vec::new();
-    let mut add = |condition: &str, value: Value| {
-        values.push(value);
-        conditions.push(condition.replace("?#", &format!("?{}", values.len())));
-    };
+    let mut listing = Listing::new();
     if let Some(state) = state {
-        add("state = ?#", Value::from(state.code()));
+        listing.and("state = ?#", state.code());
     }
     if let Some(parent) = parent {
-        add(
+        listing.and(
             "parent = (SELECT number FROM budgets p WHERE p.name = ?#)",
-            Value::from(parent.clone()),
+            parent.clone(),
         );
     }
-    if let Some(cursor) = cursor {
-        let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
-        add("number < ?#", Value::from(before));
-    }
-    let limit = usize::try_from((*limit).clamp(1, MAX_PAGE)).unwrap_or(1);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM budgets WHERE {} ORDER BY number DESC LIMIT {}",
-        conditions.join(" AND "),
-        limit.saturating_add(1)
-    );
-    let found = connection
-        .prepare_cached(&sql)
-        .and_then(|mut statement| {
-            statement
-                .query_map(params_from_iter(values), full_budget)?
-                .collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(StoreError::from)?;
-    Ok(page(
-        found,
-        limit,
-        |budget| budget.number.to_string(),
+    listing.page(
+        connection,
+        (COLUMNS, "budgets"),
+        (cursor.as_deref(), *limit),
+        full_budget,
+        |budget| budget.number,
         |budget| budget.budget,
-    ))
+    )
 }

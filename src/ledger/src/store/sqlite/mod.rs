@@ -11,6 +11,7 @@ mod codes;
 mod entries;
 mod holds;
 mod keys;
+mod listing;
 mod memory;
 mod money;
 mod pieces;

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::codes::digest;
+use super::listing::Listing;
 use super::{budgets, entries, keys, money, pieces, statements, write};
 use crate::book::Parts;
 use crate::engine::UnknownFigures;
@@ -81,71 +81,44 @@ impl Reads for SqliteReads {
             limit,
             cursor,
         } = filter;
-        let mut conditions = vec!["true".to_owned()];
-        let mut values: Vec<Value> = Vec::new();
-        let mut add = |condition: &str, value: Value| {
-            values.push(value);
-            conditions.push(condition.replace("?#", &format!("?{}", values.len())));
-        };
+        let mut listing = Listing::new();
         if let Some(prefix) = label_prefix {
-            add(
+            listing.and(
                 "label >= ?# AND substr(label, 1, length(?#)) = ?#",
-                Value::from(prefix.clone()),
+                prefix.clone(),
             );
         }
         if let Some(vendor) = vendor {
-            add("vendor = ?#", Value::from(vendor.clone()));
+            listing.and("vendor = ?#", vendor.clone());
         }
         if let Some(workspace) = workspace {
-            add("workspace = ?#", Value::from(workspace.clone()));
+            listing.and("workspace = ?#", workspace.clone());
         }
         if let Some(budget) = budget {
-            add(
+            listing.and(
                 "budget IN (WITH RECURSIVE tree (number) AS (
                      SELECT number FROM budgets WHERE name = ?#
                      UNION ALL SELECT b.number FROM tree t JOIN budgets b ON b.parent = t.number)
                  SELECT number FROM tree)",
-                Value::from(budget.clone()),
+                budget.clone(),
             );
         }
         match status {
             None => {}
-            Some(KeyStatus::Active) => {
-                add("revoked_at IS NULL AND expires_at > ?#", Value::from(now))
-            }
-            Some(KeyStatus::Expired) => {
-                add("revoked_at IS NULL AND expires_at <= ?#", Value::from(now))
-            }
+            Some(KeyStatus::Active) => listing.and("revoked_at IS NULL AND expires_at > ?#", now),
+            Some(KeyStatus::Expired) => listing.and("revoked_at IS NULL AND expires_at <= ?#", now),
             Some(KeyStatus::Revoked) => {
-                add("revoked_at IS NOT NULL AND ?# >= 0", Value::from(0_i64));
+                listing.and("revoked_at IS NOT NULL AND ?# >= 0", 0_i64);
             }
         }
-        if let Some(cursor) = cursor {
-            let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
-            add("number < ?#", Value::from(before));
-        }
-        let limit = usize::try_from((*limit).clamp(1, MAX_PAGE)).unwrap_or(1);
-        let sql = format!(
-            "SELECT {} FROM keys WHERE {} ORDER BY number DESC LIMIT {}",
-            keys::COLUMNS,
-            conditions.join(" AND "),
-            limit.saturating_add(1)
-        );
-        let found = self
-            .connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| {
-                statement
-                    .query_map(params_from_iter(values), keys::full_key)?
-                    .collect::<Result<Vec<_>, _>>()
-            })
-            .map_err(StoreError::from)?;
-        Ok(page(
-            found,
-            limit,
-            |key| key.number.to_string(),
+        listing.page(
+            &self.connection,
+            (keys::COLUMNS, "keys"),
+            (cursor.as_deref(), *limit),
+            keys::full_key,
+            |key| key.number,
             |key| key.key,
-        ))
+        )
     }
 
     fn entries(&mut self, query: &AuditQuery) -> Result<Page<Entry>, ListError> {
