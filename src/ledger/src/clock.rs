@@ -151,6 +151,17 @@ pub fn timestamp(ms: i64) -> Timestamp {
     })
 }
 
+/// The first whole millisecond since 1970 at or after an instant.
+#[must_use]
+pub fn ceiling_ms(instant: Timestamp) -> i64 {
+    let ms = instant.as_millisecond();
+    if timestamp(ms) < instant {
+        ms.saturating_add(1)
+    } else {
+        ms
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the wall clock"

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use keybrake_contract::digest::Digest;
 
+use crate::store::{Database, InvalidUrl};
+
 /// Port of the API unless `KEYBRAKE_LEDGER_PORT` or `--listen` says otherwise.
 pub const DEFAULT_PORT: u16 = 9080;
 
@@ -17,12 +19,6 @@ const MAX_SOCKET_PATH: usize = 100;
 /// A setting that cannot be used. One clear line; never holds a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSetting {
-    /// A PostgreSQL URL.
-    #[error("PostgreSQL is not in this build: use sqlite:PATH as database URL")]
-    Postgres,
-    /// Neither SQLite nor PostgreSQL.
-    #[error("the database URL must be sqlite:PATH")]
-    DatabaseUrl,
     /// Not a port.
     #[error("KEYBRAKE_LEDGER_PORT must be a port number from 0 to 65535")]
     Port,
@@ -34,22 +30,15 @@ pub enum InvalidSetting {
     TestClock,
 }
 
-/// The file behind a database URL: `sqlite:PATH` or `sqlite://PATH`.
+/// The database that a URL names, else the file in the run folder.
 ///
 /// # Errors
-/// [`InvalidSetting`]; the URL itself is not in it, since it may hold a password.
-pub fn sqlite_path(url: &str) -> Result<PathBuf, InvalidSetting> {
-    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-        return Err(InvalidSetting::Postgres);
+/// [`InvalidUrl`]; the URL itself is not in it, since it may hold a password.
+pub fn database(url: Option<&str>, run_dir: &Path) -> Result<Database, InvalidUrl> {
+    match url {
+        None | Some("") => Ok(Database::from(run_dir.join("keybrake.db"))),
+        Some(url) => Database::parse(url),
     }
-    let path = url
-        .strip_prefix("sqlite:")
-        .ok_or(InvalidSetting::DatabaseUrl)?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.contains(['?', '\0']) || path.starts_with(':') {
-        return Err(InvalidSetting::DatabaseUrl);
-    }
-    Ok(PathBuf::from(path))
 }
 
 /// Where the API listens: the flag, else the port of the environment, else the default, on loopback.
@@ -125,24 +114,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sqlite_files_are_databases() {
+    fn a_url_names_a_file_or_a_postgresql_database() {
+        let of = |url| database(Some(url), Path::new("run")).map(|database| database.to_string());
+        let scheme = || Err(InvalidUrl::Scheme);
         for (url, expected) in [
+            ("sqlite:.run/keybrake.db", Ok(".run/keybrake.db".to_owned())),
+            ("sqlite:///var/k.db", Ok("/var/k.db".to_owned())),
+            ("", Ok("run/keybrake.db".to_owned())),
             (
-                "sqlite:.run/keybrake.db",
-                Ok(PathBuf::from(".run/keybrake.db")),
+                "postgres://u:p@localhost/db",
+                Ok("postgres://localhost:5432/db".to_owned()),
             ),
-            ("sqlite:///var/k.db", Ok(PathBuf::from("/var/k.db"))),
-            ("postgres://u:p@h/db", Err(InvalidSetting::Postgres)),
-            ("postgresql://h/db", Err(InvalidSetting::Postgres)),
-            ("sqlite:", Err(InvalidSetting::DatabaseUrl)),
-            ("sqlite::memory:", Err(InvalidSetting::DatabaseUrl)),
-            ("sqlite:x?mode=ro", Err(InvalidSetting::DatabaseUrl)),
-            ("mysql://h", Err(InvalidSetting::DatabaseUrl)),
-            (".run/keybrake.db", Err(InvalidSetting::DatabaseUrl)),
+            ("sqlite:", scheme()),
+            ("sqlite::memory:", scheme()),
+            ("sqlite:x?mode=ro", scheme()),
+            ("mysql://h", scheme()),
+            (".run/keybrake.db", scheme()),
         ] {
-            assert_eq!(sqlite_path(url), expected, "{url}");
+            assert_eq!(of(url), expected, "{url}");
         }
-        assert!(!InvalidSetting::Postgres.to_string().contains("p@h"));
     }
 
     #[test]

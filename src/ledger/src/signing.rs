@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::audit::{InvalidHeads, SignedHeads, SigningKey};
+use crate::store::Database;
 
 /// Only the owner reads and writes.
 const OWNER_ONLY: u32 = 0o600;
@@ -100,6 +101,16 @@ pub fn key_beside(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".signing-key");
     PathBuf::from(name)
+}
+
+/// Where the key of a ledger stands unless another place is given: beside its database, or in its run folder when the database
+/// is no file.
+#[must_use]
+pub fn signing_key_of(database: &Database, run_dir: &Path) -> PathBuf {
+    match database.file() {
+        Some(file) => key_beside(file),
+        None => run_dir.join("keybrake.signing-key"),
+    }
 }
 
 /// Reads the key. `None`: there is no such file.

@@ -7,6 +7,9 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
+/// What is said about the database is said by the store.
+const DRIVER_IS_SILENT: &str = "tokio_postgres=off";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -34,6 +37,11 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
         cause,
     };
     let directives = EnvFilter::try_new(filter).map_err(|error| invalid(error.to_string()))?;
+    // The driver would log statements with their parameters.
+    let quiet = DRIVER_IS_SILENT
+        .parse()
+        .map_err(|_| invalid("the driver cannot be silenced".to_owned()))?;
+    let directives = directives.add_directive(quiet);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(directives)
         .with_writer(std::io::stderr)

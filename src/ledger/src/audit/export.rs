@@ -24,7 +24,7 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The database cannot be read.
-    #[error("{}", .0.0)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// The export cannot be written or read.
     #[error("{0}")]
@@ -65,7 +65,10 @@ struct SignedLine<'a> {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn export(reads: &mut impl Reads, into: &mut impl Write) -> Result<(u64, u64), ExportError> {
+pub fn export(
+    reads: &mut (impl Reads + ?Sized),
+    into: &mut impl Write,
+) -> Result<(u64, u64), ExportError> {
     let chain = reads.chain_head()?.chain.to_string();
     let format = FORMAT.to_owned();
     write_line(into, &First { chain, format })?;
@@ -104,7 +107,7 @@ pub fn export(reads: &mut impl Reads, into: &mut impl Write) -> Result<(u64, u64
 
 fn event_line(into: &mut Vec<u8>, event: &EventRow) -> Result<(), ExportError> {
     let damaged = |seq: u64| {
-        StoreError(format!(
+        StoreError::new(format!(
             "event {seq} is not JSON: run `keybrake audit verify`"
         ))
     };
@@ -119,7 +122,7 @@ fn event_line(into: &mut Vec<u8>, event: &EventRow) -> Result<(), ExportError> {
 
 fn signed_line(into: &mut Vec<u8>, line: &str) -> Result<(), ExportError> {
     let damaged =
-        |_| StoreError("signed heads are not JSON: run `keybrake audit verify`".to_owned());
+        |_| StoreError::new("signed heads are not JSON: run `keybrake audit verify`".to_owned());
     let signed = serde_json::from_str(line).map_err(damaged)?;
     write_line(into, &SignedLine { signed })
 }

@@ -38,7 +38,10 @@ pub enum Tail {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn verify(reads: &mut impl Reads, trust: &Trust) -> Result<VerifyReport, StoreError> {
+pub fn verify(
+    reads: &mut (impl Reads + ?Sized),
+    trust: &Trust,
+) -> Result<VerifyReport, StoreError> {
     let chain = reads.chain_head()?.chain;
     let mut verifier = Verifier::new(chain, trust);
     let head = reads.pieces(&mut |piece| verifier.piece(piece))?;

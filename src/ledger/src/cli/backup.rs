@@ -22,7 +22,7 @@ pub struct Arguments {
 /// Makes a backup.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report =
-        engine::backup(&arguments.database.path()?, &arguments.to).map_err(Failure::new)?;
+        engine::backup(&arguments.database.named()?, &arguments.to).map_err(Failure::new)?;
     let (seq, hash) = &report.head;
     print(&format!(
         "backed up to {} and verified: {} events, chain {}, head {seq} {hash}",

@@ -12,12 +12,13 @@ use crate::cli::{Failure, print, print_json};
 use crate::clock::timestamp;
 use crate::config;
 use crate::engine::{self, Trust, VerifyReport};
-use crate::signing::{key_beside, read_key};
+use crate::signing::{read_key, signing_key_of};
+use crate::store;
 
 /// Which database.
 #[derive(Debug, clap::Args)]
 pub struct Database {
-    /// The database: sqlite:PATH [default: keybrake.db in the run folder]
+    /// The database: sqlite:PATH or postgres://… [default: keybrake.db in the run folder]
     #[arg(
         long,
         value_name = "URL",
@@ -36,12 +37,9 @@ pub struct Database {
 }
 
 impl Database {
-    /// Its file.
-    pub fn path(&self) -> Result<PathBuf, Failure> {
-        match self.database_url.as_ref().filter(|url| !url.is_empty()) {
-            Some(url) => config::sqlite_path(url).map_err(Failure::usage),
-            None => Ok(self.run_dir.join("keybrake.db")),
-        }
+    /// Where it is.
+    pub fn named(&self) -> Result<store::Database, Failure> {
+        config::database(self.database_url.as_deref(), &self.run_dir).map_err(Failure::usage)
     }
 }
 
@@ -76,7 +74,7 @@ pub struct ExportArguments {
 pub struct PublicKeyArguments {
     #[command(flatten)]
     database: Database,
-    /// The private key [default: the database's name and .signing-key]
+    /// The private key [default: the database's name and .signing-key, in the run folder when it is no file]
     #[arg(long, value_name = "FILE", env = "KEYBRAKE_SIGNING_KEY_FILE")]
     signing_key_file: Option<PathBuf>,
 }
@@ -101,7 +99,7 @@ pub fn verify(arguments: VerifyArguments) -> Result<(), Failure> {
             verify_export(&mut BufReader::new(file), &trust)
                 .map_err(|error| unreadable(&path, &error))?
         }
-        None => engine::verify(&database.path()?, &trust).map_err(Failure::new)?,
+        None => engine::verify(&database.named()?, &trust).map_err(Failure::new)?,
     };
     if json {
         print_json(&as_json(&report))?;
@@ -214,7 +212,7 @@ fn as_json(report: &VerifyReport) -> Value {
 
 /// Prints the heads that were signed last.
 pub fn heads(database: &Database) -> Result<(), Failure> {
-    match engine::last_signed_heads(&database.path()?).map_err(Failure::new)? {
+    match engine::last_signed_heads(&database.named()?).map_err(Failure::new)? {
         Some(line) => print(&line),
         None => Err(Failure::new("nothing is signed yet")),
     }
@@ -222,7 +220,7 @@ pub fn heads(database: &Database) -> Result<(), Failure> {
 
 /// Writes an export.
 pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
-    let database = arguments.database.path()?;
+    let database = arguments.database.named()?;
     let (signed, left_out) = match &arguments.output {
         None => engine::export(&database, &mut BufWriter::new(std::io::stdout().lock()))
             .map_err(Failure::new)?,
@@ -259,7 +257,7 @@ pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
 pub fn public_key(arguments: &PublicKeyArguments) -> Result<(), Failure> {
     let path = match &arguments.signing_key_file {
         Some(path) if !path.as_os_str().is_empty() => path.clone(),
-        _ => key_beside(&arguments.database.path()?),
+        _ => signing_key_of(&arguments.database.named()?, &arguments.database.run_dir),
     };
     let key = read_key(&path).map_err(Failure::new)?;
     let key = key.ok_or_else(|| {

@@ -1,7 +1,8 @@
 //! The command line of `keybrake`.
 //!
 //! Here: flags, help, exit codes (0 done, 1 failed, 2 wrong use), what is printed. Not here: what a command does to
-//! money or keys: `serve` opens a ledger, what is about the chain reads a database, the rest calls a running ledger's API.
+//! money or keys: `serve` opens a ledger, what is about the chain reads a database, `migrate` moves one, the rest calls a running
+//! ledger's API.
 
 mod audit;
 mod backup;
@@ -9,6 +10,7 @@ mod budgets;
 mod chain;
 mod client;
 mod keys;
+mod migrate;
 mod reconcile;
 mod requests;
 mod serve;
@@ -35,6 +37,7 @@ Examples:
   keybrake audit verify
   keybrake audit export --output audit.jsonl
   keybrake backup /backups/keybrake.db
+  keybrake migrate --from sqlite:.run/keybrake.db --to postgres://keybrake@db.internal/keybrake
 
 Exit codes: 0 done, 1 failed, 2 wrong use.";
 
@@ -66,6 +69,8 @@ enum Command {
     Audit(audit::Command),
     /// Copy the database while the ledger runs, and verify the copy.
     Backup(backup::Arguments),
+    /// Move everything from a SQLite file to an empty PostgreSQL database, the audit chain intact.
+    Migrate(migrate::Arguments),
     /// Print the OpenAPI document of the public API.
     Openapi,
     /// Print shell completions.
@@ -112,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Audit(command) => audit::run(command),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(arguments),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),
     };

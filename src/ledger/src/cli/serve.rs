@@ -22,7 +22,7 @@ use crate::http::credentials::{Credentials, Reload};
 use crate::http::listen::{self, Socket, Versions};
 use crate::http::{Api, router};
 use crate::reconcile;
-use crate::signing::{MissingKey, SigningOptions};
+use crate::signing::{MissingKey, SigningOptions, signing_key_of};
 use crate::telemetry::{self, LogFormat};
 use crate::vendors::Vendors;
 
@@ -61,7 +61,7 @@ pub struct Arguments {
     /// Take commands on a TCP port as well (HTTP/2 with prior knowledge, HTTP/1.1), for meshes
     #[arg(long, value_name = "ADDRESS")]
     commands_listen: Option<SocketAddr>,
-    /// Where everything is kept: sqlite:PATH [default: keybrake.db in the run folder]
+    /// Where everything is kept: sqlite:PATH or postgres://… [default: keybrake.db in the run folder]
     #[arg(
         long,
         value_name = "URL",
@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     vendors: Option<PathBuf>,
     /// The Ed25519 private key that signs the heads of the audit (PEM, PKCS#8); made if it is missing
-    /// [default: the database's name and .signing-key]
+    /// [default: the database's name and .signing-key, in the run folder when it is no file]
     #[arg(long, value_name = "FILE", env = "KEYBRAKE_SIGNING_KEY_FILE")]
     signing_key_file: Option<PathBuf>,
     /// Make a new signing key although heads were signed by one that is gone; the audit says so
@@ -188,10 +188,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
     let variable = |name: &str| std::env::var(name).ok();
     let port = variable("KEYBRAKE_LEDGER_PORT");
     let listen = config::listen_address(listen, port.as_deref()).map_err(Failure::usage)?;
-    let database = match database_url.filter(|url| !url.is_empty()) {
-        Some(url) => config::sqlite_path(&url).map_err(Failure::usage)?,
-        None => run_dir.join("keybrake.db"),
-    };
+    let database = config::database(database_url.as_deref(), &run_dir).map_err(Failure::usage)?;
     let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
     let longest_ms = i64::from(forward_within_ms).saturating_add(MAX_FORWARD_TIMEOUT_MS.into());
     let socket = given(socket).unwrap_or_else(|| run_dir.join("ledger.sock"));
@@ -210,7 +207,9 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
             forward_within_ms,
             answers_kept_ms: i64::from(answers_kept_days).saturating_mul(DAY_MS),
             signing: SigningOptions {
-                key_file: given(signing_key_file),
+                key_file: Some(
+                    given(signing_key_file).unwrap_or_else(|| signing_key_of(&database, &run_dir)),
+                ),
                 missing_key: if new_signing_key {
                     MissingKey::MakeAnother
                 } else {
@@ -231,8 +230,13 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
 
 async fn serve(plan: Plan) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    make_folder_of(&plan.ledger.database)?;
+    if let Some(file) = plan.ledger.database.file() {
+        make_folder_of(file)?;
+    }
     make_folder_of(&plan.socket)?;
+    if let Some(file) = &plan.ledger.signing.key_file {
+        make_folder_of(file)?;
+    }
     let doors = open_doors(&plan).await?;
     let Doors {
         api: api_door,

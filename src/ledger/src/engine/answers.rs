@@ -13,7 +13,7 @@ pub enum OpenError {
     /// The folder or the file cannot be made, read or written.
     #[error("cannot use the database {path}: {why}")]
     Unusable {
-        /// The file.
+        /// The file, or host and database.
         path: String,
         /// What the system said.
         why: String,
@@ -21,13 +21,21 @@ pub enum OpenError {
     /// Another process (or another ledger in this one) has it open.
     #[error("the database {path} is in use by another ledger")]
     InUse {
-        /// The file.
+        /// The file, or host and database.
         path: String,
+    },
+    /// It would not keep what is committed.
+    #[error("the database {path} would lose what was committed: {why}")]
+    NotDurable {
+        /// Host and database.
+        path: String,
+        /// Which setting.
+        why: String,
     },
     /// It is not a database, or damaged.
     #[error("the database {path} is corrupt or not a keybrake database: {why}")]
     Corrupt {
-        /// The file.
+        /// The file, or host and database.
         path: String,
         /// What was found.
         why: String,
@@ -74,7 +82,7 @@ pub enum OpenError {
         "the database {path} has schema version {found}; this program knows up to {known}: use a newer program"
     )]
     Newer {
-        /// The file.
+        /// The file, or host and database.
         path: String,
         /// Version in the file.
         found: i64,
@@ -92,6 +100,13 @@ pub enum Unavailable {
     /// The clock is more than a minute behind the last event. Nothing was done.
     #[error("the clock is behind the last audit event")]
     ClockBehind,
+    /// The database cannot be reached just now. Nothing was done.
+    #[error("the ledger's database cannot be reached")]
+    Unreachable,
+    /// The connection broke while the transaction was being committed: it may or may not be on disk. The ledger goes on as soon as
+    /// it knows.
+    #[error("the ledger's database does not say whether it was committed")]
+    InDoubt,
     /// The store failed. The transaction may or may not be on disk; the ledger takes nothing more.
     #[error("the ledger's store failed")]
     Failed,
@@ -211,6 +226,11 @@ pub enum Readiness {
     ClockBehind {
         /// By how much.
         behind_ms: i64,
+    },
+    /// The database cannot be reached just now.
+    Unreachable {
+        /// What the store said.
+        why: String,
     },
     /// The store failed; the ledger must be opened anew.
     Failed {

@@ -94,7 +94,7 @@ impl<S: Store> Writer<S> {
                 Ok(Ok(Some(parts)))
             }
             Taken::TooLittle(parts) => Ok(Err(parts.free)),
-            Taken::NoBalance => Err(StoreError(
+            Taken::NoBalance => Err(StoreError::new(
                 "a balance vanished while it was made".to_owned(),
             )),
         }
@@ -345,5 +345,5 @@ fn released(state: HoldState, cost: Micros) -> Result<Movement, StoreError> {
 }
 
 pub(super) fn overflow() -> StoreError {
-    StoreError("a sum of money overflows".to_owned())
+    StoreError::new("a sum of money overflows".to_owned())
 }

@@ -44,7 +44,7 @@ impl<S: Store> Writer<S> {
 
     fn trip(&mut self, tier: &Tier, trip_on: TripOn, id: CommandId) -> Result<(), StoreError> {
         let Some(full) = self.store.budget(tier.number)? else {
-            return Err(StoreError("a budget is missing".to_owned()));
+            return Err(StoreError::new("a budget is missing".to_owned()));
         };
         let mut budget = full.budget;
         budget.state = BudgetState::Tripped;

@@ -4,7 +4,7 @@ use super::work::Job;
 use super::{BudgetError, Ledger, QueryError, Unavailable, statement};
 use crate::book::{Window, zone};
 use crate::model::{Budget, BudgetChange, BudgetFilter, BudgetNow, NewBudget, Page, Statement};
-use crate::store::{Reads as _, Spender, StoreError};
+use crate::store::{Spender, StoreError};
 use jiff::tz::TimeZone;
 
 /// The statement of a key or a budget, and the time zone of its windows.
@@ -129,5 +129,5 @@ impl Ledger {
 
 fn zone_of(budget: &Budget) -> Result<TimeZone, StoreError> {
     zone(&budget.time_zone)
-        .ok_or_else(|| StoreError("a budget's time zone is not known".to_owned()))
+        .ok_or_else(|| StoreError::new("a budget's time zone is not known".to_owned()))
 }

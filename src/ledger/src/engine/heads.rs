@@ -25,6 +25,14 @@ pub(super) struct Signer {
     line: Option<String>,
 }
 
+/// What a transaction changes in the signer's memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks {
+    signed: u64,
+    waiting_since: Option<i64>,
+    is_new_key: bool,
+}
+
 /// When a head is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sign {
@@ -40,12 +48,12 @@ impl Signer {
     /// # Errors
     /// When a file cannot be used, the key is lost, or the chain is not the one that was signed.
     pub(super) fn open(store: &mut impl Store, options: &LedgerOptions) -> Result<Self, OpenError> {
-        let path = options.database.display().to_string();
+        let path = options.database.to_string();
         let corrupt = |why: String| OpenError::Corrupt {
             path: path.clone(),
             why,
         };
-        let failed = |error: StoreError| corrupt(error.0);
+        let failed = |error: StoreError| corrupt(error.to_string());
         let head = store.chain_head().map_err(failed)?;
         let stored = store.last_signed_heads().map_err(failed)?;
         let stored = stored
@@ -98,6 +106,28 @@ impl Signer {
         }
     }
 
+    /// The memory as it is before a transaction.
+    pub(super) const fn marks(&self) -> Marks {
+        Marks {
+            signed: self.signed,
+            waiting_since: self.waiting_since,
+            is_new_key: self.is_new_key,
+        }
+    }
+
+    /// The transaction was taken back: so is what was signed in it.
+    pub(super) fn take_back(&mut self, marks: Marks) {
+        let Marks {
+            signed,
+            waiting_since,
+            is_new_key,
+        } = marks;
+        self.signed = signed;
+        self.waiting_since = waiting_since;
+        self.is_new_key = is_new_key;
+        self.line = None;
+    }
+
     /// How many lines the file of kept heads did not take.
     pub(super) fn failures(&self) -> u64 {
         self.file.as_ref().map_or(0, HeadsFile::failures)
@@ -134,7 +164,7 @@ impl<S: Store> Writer<S> {
             .key
             .sign(self.now, vec![head])
             .and_then(|signed| signed.to_line())
-            .map_err(|error| StoreError(format!("a head cannot be signed: {error}")))?;
+            .map_err(|error| StoreError::new(format!("a head cannot be signed: {error}")))?;
         self.store.add_signed_heads(self.head.seq, &line)?;
         self.signer.signed = self.head.seq;
         self.signer.waiting_since = None;
@@ -149,11 +179,18 @@ fn signing_key(
     signed_by: Option<PublicKey>,
 ) -> Result<SigningKey, OpenError> {
     let signing = &options.signing;
-    let path = signing
-        .key_file
-        .clone()
-        .unwrap_or_else(|| key_beside(&options.database));
-    match (read_key(&path)?, signed_by, signing.missing_key) {
+    let beside = || options.database.file().map(key_beside);
+    let path = signing.key_file.clone().or_else(beside);
+    let path = path.ok_or_else(|| OpenError::Unusable {
+        path: options.database.to_string(),
+        why: "it is no file, so the signing key needs a place of its own".to_owned(),
+    })?;
+    // Where several ledgers sign, a new one has no key yet, whatever the others have signed.
+    let missing_key = match options.database.file() {
+        Some(_) => signing.missing_key,
+        None => MissingKey::MakeAnother,
+    };
+    match (read_key(&path)?, signed_by, missing_key) {
         (Some(key), _, _) => Ok(key),
         (None, Some(public_key), MissingKey::MakeTheFirst) => Err(OpenError::LostKey {
             path: path.display().to_string(),
@@ -191,7 +228,9 @@ fn is_as_signed(
             head.seq, own.seq
         )));
     }
-    let hash = store.event_hash(own.seq).map_err(|error| behind(error.0))?;
+    let hash = store
+        .event_hash(own.seq)
+        .map_err(|error| behind(error.to_string()))?;
     if hash != Some(own.hash) {
         return Err(behind(format!(
             "event {} is not the one that was signed",

@@ -84,7 +84,7 @@ pub(super) enum Change {
 impl<S: Store> Writer<S> {
     pub(super) fn issue(
         &mut self,
-        keys: Vec<Key>,
+        keys: &[Key],
     ) -> Result<Result<Vec<Key>, IssueError>, StoreError> {
         // All budgets are looked up before the first key is put on record.
         let mut budgets = Vec::with_capacity(keys.len());
@@ -95,7 +95,8 @@ impl<S: Store> Writer<S> {
             }
         }
         let mut issued = Vec::with_capacity(keys.len());
-        for (mut key, budget) in keys.into_iter().zip(budgets) {
+        for (key, budget) in keys.iter().zip(budgets) {
+            let mut key = key.clone();
             key.created_at = timestamp(self.now);
             self.store.add_key(&key, budget)?;
             self.key_event("issued", &key)?;
@@ -122,7 +123,11 @@ impl<S: Store> Writer<S> {
         })
     }
 
-    pub(super) fn change(&mut self, key_id: &str, change: KeyChange) -> Result<Change, StoreError> {
+    pub(super) fn change(
+        &mut self,
+        key_id: &str,
+        change: &KeyChange,
+    ) -> Result<Change, StoreError> {
         let Some(mut full) = self.store.key_by_id(key_id)? else {
             return Ok(Change::NotFound);
         };
@@ -138,7 +143,7 @@ impl<S: Store> Writer<S> {
             metadata,
             budget,
             duplicates,
-        } = change;
+        } = change.clone();
         let path = self.path_of(&full)?;
         // Above what filters know, whatever the rules of the new budget add to it.
         let version = grant_version(&full, path.as_deref()).saturating_add(1);

@@ -30,10 +30,10 @@ mod work;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use jiff::tz::TimeZone;
@@ -55,7 +55,7 @@ use crate::model::{
     UnknownRequest,
 };
 use crate::signing::SigningOptions;
-use crate::store::{ListError, Reads as _, StoreError, sqlite};
+use crate::store::{Database, ListError, Reads, Store, StoreError, WithStore};
 
 pub use crate::audit::{Broken, Trust, VerifyReport};
 pub use answers::{
@@ -69,8 +69,8 @@ pub use resolve::Word;
 /// How a ledger is opened.
 #[derive(Debug, Clone)]
 pub struct LedgerOptions {
-    /// The SQLite file. Made if it is missing; its folder must exist.
-    pub database: PathBuf,
+    /// Where everything is kept. A SQLite file is made if it is missing; its folder must exist.
+    pub database: Database,
     /// Most jobs (batches of commands, admin changes) that wait for the writer; more are turned away at once.
     pub queue: usize,
     /// Most commands in one commit, save that one batch is never split.
@@ -88,9 +88,9 @@ pub struct LedgerOptions {
 }
 
 impl LedgerOptions {
-    /// The usual settings for this database file.
+    /// The usual settings for this database.
     #[must_use]
-    pub fn new(database: impl Into<PathBuf>) -> Self {
+    pub fn new(database: impl Into<Database>) -> Self {
         Self {
             database: database.into(),
             queue: 4096,
@@ -113,6 +113,7 @@ pub struct Ledger {
 struct Inner {
     jobs: SyncSender<Job>,
     failed: watch::Receiver<Option<String>>,
+    away: watch::Receiver<Option<String>>,
     last_event_at: Arc<AtomicI64>,
     busy: AtomicI64,
     /// As the writer last told them.
@@ -149,32 +150,28 @@ impl Ledger {
         vendor_memory_ms: HashMap<String, i64>,
     ) -> Result<Self, OpenError> {
         let database = options.database.clone();
-        let unusable = |why: String| OpenError::Unusable {
-            path: database.display().to_string(),
-            why,
-        };
-        let mut store = sqlite::open(&database)?;
-        let signer = Signer::open(&mut store, &options)?;
-        let pool = Pool::open(&database)?;
-        let queue = options.queue;
-        let writer = Writer::new(store, signer, options, vendor_memory_ms)
-            .map_err(|error| unusable(error.0))?;
-        let last_event_at = Arc::new(AtomicI64::new(writer.last_event_at()));
-        let (jobs, waiting) = sync_channel(queue);
+        let (jobs, waiting) = sync_channel(options.queue);
+        let last_event_at = Arc::new(AtomicI64::new(i64::MIN));
         let (failed_sender, failed) = watch::channel(None);
-        let shared = Shared {
-            last_event_at: Arc::clone(&last_event_at),
-            failed: failed_sender,
+        let (away_sender, away) = watch::channel(None);
+        let start = Start {
+            options,
+            vendor_memory_ms,
+            clock: clock.clone(),
+            waiting,
+            shared: Shared {
+                last_event_at: Arc::clone(&last_event_at),
+                failed: failed_sender,
+                away: away_sender,
+            },
         };
-        let writers_clock = clock.clone();
-        let thread = std::thread::Builder::new()
-            .name("ledger-writer".to_owned())
-            .spawn(move || work::run(writer, &waiting, &writers_clock, &shared))
-            .map_err(|error| unusable(error.to_string()))?;
+        let thread = database.open(start)??;
+        let pool = Pool::open(&database)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 jobs,
                 failed,
+                away,
                 last_event_at,
                 busy: AtomicI64::new(0),
                 figures: Mutex::new(Figures::default()),
@@ -367,6 +364,9 @@ impl Ledger {
         if self.inner.failed.has_changed().is_err() {
             return Readiness::Closing;
         }
+        if let Some(why) = self.inner.away.borrow().as_ref() {
+            return Readiness::Unreachable { why: why.clone() };
+        }
         let last = self.inner.last_event_at.load(Ordering::Acquire);
         let behind_ms = last.saturating_sub(self.inner.clock.now_ms());
         if behind_ms > CLOCK_TOLERANCE_MS {
@@ -427,9 +427,10 @@ impl Ledger {
     pub async fn close(self) {
         let jobs = self.inner.jobs.clone();
         let thread = self.inner.thread.lock().await.take();
-        // The last connection that closes tidies up: let it be the writer's.
-        self.inner.pool.rest();
+        let inner = Arc::clone(&self.inner);
         let closing = tokio::task::spawn_blocking(move || {
+            // The last connection that closes tidies up: let it be the writer's.
+            inner.pool.rest();
             // A writer that is gone already needs no word.
             let _ = jobs.send(Job::Close);
             thread.map(JoinHandle::join)
@@ -460,7 +461,7 @@ impl Ledger {
 
     async fn list<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut sqlite::SqliteReads) -> Result<T, ListError> + Send + 'static,
+        read: impl Fn(&mut dyn Reads) -> Result<T, ListError> + Send + 'static,
     ) -> Result<T, QueryError> {
         self.inner
             .pool
@@ -473,16 +474,55 @@ impl Ledger {
     }
 }
 
+/// A writer that is about to start on whichever store the database has.
+struct Start {
+    options: LedgerOptions,
+    vendor_memory_ms: HashMap<String, i64>,
+    clock: Clock,
+    waiting: Receiver<Job>,
+    shared: Shared,
+}
+
+impl WithStore for Start {
+    type Output = Result<JoinHandle<()>, OpenError>;
+
+    fn with<S: Store + 'static>(self, mut store: S) -> Self::Output {
+        let Self {
+            options,
+            vendor_memory_ms,
+            clock,
+            waiting,
+            shared,
+        } = self;
+        let path = options.database.to_string();
+        let unusable = |why: String| OpenError::Unusable {
+            path: path.clone(),
+            why,
+        };
+        let signer = Signer::open(&mut store, &options)?;
+        let writer = Writer::new(store, signer, options, vendor_memory_ms)
+            .map_err(|error| unusable(error.to_string()))?;
+        shared
+            .last_event_at
+            .store(writer.last_event_at(), Ordering::Release);
+        std::thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || work::run(writer, &waiting, &clock, &shared))
+            .map_err(|error| unusable(error.to_string()))
+    }
+}
+
 /// Reads a database's whole audit chain, its signed heads and what was made from its events, and names the first thing that
 /// is not as it was written. Reads only; the ledger may be running.
 ///
 /// # Errors
 /// [`OpenError`] when it cannot be read.
-pub fn verify(database: &Path, trust: &Trust) -> Result<VerifyReport, OpenError> {
-    let mut reads = sqlite::open_reads(database)?;
-    crate::audit::verify(&mut reads, trust).map_err(|error| OpenError::Corrupt {
-        path: database.display().to_string(),
-        why: error.0,
+pub fn verify(database: impl Into<Database>, trust: &Trust) -> Result<VerifyReport, OpenError> {
+    let database = database.into();
+    let mut reads = database.open_reads()?;
+    crate::audit::verify(&mut *reads, trust).map_err(|error| OpenError::Corrupt {
+        path: database.to_string(),
+        why: error.to_string(),
     })
 }
 
@@ -491,25 +531,27 @@ pub fn verify(database: &Path, trust: &Trust) -> Result<VerifyReport, OpenError>
 /// # Errors
 /// One clear line.
 pub fn export(
-    database: &Path,
+    database: impl Into<Database>,
     into: &mut impl std::io::Write,
 ) -> Result<(u64, u64), crate::audit::ExportError> {
-    let unusable = |error: OpenError| StoreError(error.to_string());
-    let mut reads = sqlite::open_reads(database).map_err(unusable)?;
-    crate::audit::export(&mut reads, into)
+    let database = database.into();
+    let unusable = |error: OpenError| StoreError::new(error.to_string());
+    let mut reads = database.open_reads().map_err(unusable)?;
+    crate::audit::export(&mut *reads, into)
 }
 
 /// The signed heads that a database kept last, as they are.
 ///
 /// # Errors
 /// [`OpenError`] when it cannot be read.
-pub fn last_signed_heads(database: &Path) -> Result<Option<String>, OpenError> {
-    let mut reads = sqlite::open_reads(database)?;
+pub fn last_signed_heads(database: impl Into<Database>) -> Result<Option<String>, OpenError> {
+    let database = database.into();
+    let mut reads = database.open_reads()?;
     reads
         .last_signed_heads()
         .map_err(|error| OpenError::Corrupt {
-            path: database.display().to_string(),
-            why: error.0,
+            path: database.to_string(),
+            why: error.to_string(),
         })
 }
 
@@ -517,12 +559,13 @@ pub fn last_signed_heads(database: &Path) -> Result<Option<String>, OpenError> {
 ///
 /// # Errors
 /// [`OpenError`], one clear line; nothing is left behind.
-pub fn backup(database: &Path, to: &Path) -> Result<VerifyReport, OpenError> {
-    let copy = sqlite::copy(database, to)?;
+pub fn backup(database: impl Into<Database>, to: &Path) -> Result<VerifyReport, OpenError> {
+    let database = database.into();
+    let copy = database.copy(to)?;
     let report = verify(copy.path(), &Trust::default())?;
     if let Some(broken) = &report.broken {
         return Err(OpenError::Corrupt {
-            path: database.display().to_string(),
+            path: database.to_string(),
             why: format!("there is no backup, because the copy does not verify: {broken}"),
         });
     }

@@ -73,7 +73,7 @@ impl Tier {
             budget,
         } = full;
         let zone = zone(&budget.time_zone)
-            .ok_or_else(|| StoreError("a budget's time zone is not known".to_owned()))?;
+            .ok_or_else(|| StoreError::new("a budget's time zone is not known".to_owned()))?;
         Ok(Self {
             number,
             budget,
@@ -168,9 +168,9 @@ impl<S: Store> Writer<S> {
         let mut next = Some(leaf);
         while let Some(number) = next {
             let found = self.store.budget(number)?;
-            let found = found.ok_or_else(|| StoreError("a budget is missing".to_owned()))?;
+            let found = found.ok_or_else(|| StoreError::new("a budget is missing".to_owned()))?;
             if tiers.len() >= MAX_DEPTH {
-                return Err(StoreError("a budget lies too deep".to_owned()));
+                return Err(StoreError::new("a budget lies too deep".to_owned()));
             }
             next = found.parent;
             tiers.push(Tier::of(found)?);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::MAX_DEPTH;
-use crate::store::RecordKey;
+use crate::store::{RecordKey, Wanted};
 
 /// Most bytes of an idempotency key.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
@@ -56,6 +56,7 @@ impl Prepared {
         if let Command::Outcome(outcome) = &mut command {
             cut(outcome);
         }
+        without_null(&mut command);
         let (record_key, answer_sha256) = match &command {
             Command::Reserve(reserve) => (record_key(reserve), None),
             Command::Outcome(outcome) => {
@@ -88,6 +89,27 @@ fn record_key(reserve: &Reserve) -> Option<RecordKey> {
 }
 
 impl Received {
+    /// Adds what executing it is going to ask the store for.
+    pub(super) fn want(&self, wanted: &mut Wanted) {
+        let Self::Command(prepared) = self else {
+            return;
+        };
+        wanted.ids.push(prepared.command.id());
+        match &prepared.command {
+            Command::Reserve(reserve) => {
+                wanted.keys.push(reserve.key_digest);
+                wanted.records.extend(prepared.record_key);
+            }
+            Command::Outcome(outcome) => {
+                wanted.holds.push(outcome.hold);
+                wanted.objects.extend(outcome.vendor_object_id.clone());
+            }
+            Command::Release(release) => wanted.holds.push(release.reserve),
+            Command::Refused(refused) => wanted.keys.push(refused.key_digest),
+            Command::RefusalCount(_) => {}
+        }
+    }
+
     /// Reads one command from its raw JSON.
     #[must_use]
     pub fn read(raw: &RawValue) -> Self {
@@ -190,6 +212,42 @@ fn cut(outcome: &mut Outcome) {
     for text in texts.into_iter().flatten() {
         let whole = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(whole.unwrap_or(0));
+    }
+}
+
+/// U+0000 stands in no text that any store keeps: not all of them can. In its place stands U+FFFD.
+fn without_null(command: &mut Command) {
+    fn facts(facts: &mut RequestFacts) -> [Option<&mut String>; 5] {
+        [
+            Some(&mut facts.vendor),
+            Some(&mut facts.credential),
+            Some(&mut facts.operation),
+            facts.vendor_account.as_mut(),
+            facts.run_id.as_mut(),
+        ]
+    }
+    let mut texts: Vec<&mut String> = Vec::new();
+    match command {
+        Command::Reserve(reserve) => {
+            texts.extend(facts(&mut reserve.request).into_iter().flatten());
+            let idempotency = reserve.idempotency.as_mut();
+            texts.extend(idempotency.and_then(|given| given.client_key.as_mut()));
+        }
+        Command::Refused(refused) => {
+            texts.extend(facts(&mut refused.request).into_iter().flatten());
+            texts.extend(refused.idempotency_key.as_mut());
+        }
+        Command::Outcome(outcome) => {
+            texts.extend(outcome.vendor_request_id.as_mut());
+            texts.extend(outcome.vendor_object_id.as_mut());
+            texts.extend(outcome.charge_id.as_mut());
+        }
+        Command::Release(_) | Command::RefusalCount(_) => {}
+    }
+    for text in texts {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn closing(
 
 /// The balances of a subject in the present windows, with those that were not touched yet.
 pub(super) fn balances(
-    reads: &mut impl Reads,
+    reads: &mut (impl Reads + ?Sized),
     subject: i64,
     caps: &Caps,
     zone: &TimeZone,
@@ -62,7 +62,7 @@ pub(super) fn balances(
 
 /// The statement of one window, or of the present window of every cap that is set.
 pub(super) fn of(
-    reads: &mut impl Reads,
+    reads: &mut (impl Reads + ?Sized),
     spender: Spender,
     caps: &Caps,
     zone: &TimeZone,

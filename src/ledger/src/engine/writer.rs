@@ -11,7 +11,7 @@ use keybrake_contract::wire::{Command, CommandAnswer, CommandResult, CountedReas
 
 use super::admit::cap_refusal;
 use super::alarms::AlarmKind;
-use super::heads::{Sign, Signer};
+use super::heads::{Marks, Sign, Signer};
 use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
 use super::path::Path;
@@ -19,8 +19,8 @@ use super::remembered::Remembered;
 use super::{Figures, Histogram, LedgerOptions, Prepared, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
-    AttemptState, BudgetNumber, ChainHead, HoldRow, Kind, RecordKey, RequestNumber, Seen, Store,
-    StoreError,
+    Ahead, AttemptState, BudgetNumber, ChainHead, Fault, HoldRow, Kind, Others, RecordKey,
+    RequestNumber, Seen, Settled, Store, StoreError,
 };
 
 /// Commands that are looked at for pruning per command that is remembered.
@@ -60,9 +60,28 @@ pub(super) struct Writer<S> {
     pub(super) head: ChainHead,
     is_head_moved: bool,
     remembered: u32,
-    prune_cursor: Option<CommandId>,
     counts_written_at: i64,
     tally: Figures,
+    /// When the latest event of any ledger on this database was, as far as known.
+    latest_at: i64,
+    /// Whether others may have changed how many attempts and keys there are.
+    are_counts_old: bool,
+    /// The memory before the transaction at hand, when that may have to be taken back.
+    before: Option<Box<Kept>>,
+    /// Whether the last commit is in doubt.
+    is_in_doubt: bool,
+}
+
+/// What a transaction changes in the writer's memory and the store does not keep.
+struct Kept {
+    counts: BTreeMap<(CountedReason, String), u64>,
+    open_attempts: u64,
+    key_count: u64,
+    head: ChainHead,
+    remembered: u32,
+    counts_written_at: i64,
+    tally: Figures,
+    signed: Marks,
 }
 
 impl<S: Store> Writer<S> {
@@ -92,7 +111,10 @@ impl<S: Store> Writer<S> {
             head,
             is_head_moved: false,
             remembered: 0,
-            prune_cursor: None,
+            latest_at: i64::MIN,
+            are_counts_old: false,
+            before: None,
+            is_in_doubt: false,
             counts_written_at: i64::MIN,
             tally: Figures {
                 commit_us: Histogram::with_bounds(&COMMIT_US),
@@ -103,14 +125,26 @@ impl<S: Store> Writer<S> {
     }
 
     /// When the last event was.
-    pub(super) const fn last_event_at(&self) -> i64 {
-        self.head.at
+    pub(super) fn last_event_at(&self) -> i64 {
+        self.head.at.max(self.latest_at)
     }
 
-    /// Begins a transaction at this instant.
-    pub(super) fn begin(&mut self, clock_ms: i64) -> Result<(), StoreError> {
-        self.now = clock_ms.max(self.head.at);
-        self.store.begin()
+    /// Begins a transaction at this instant, once it is known what became of the one before.
+    pub(super) fn begin(&mut self, clock_ms: i64, ahead: &Ahead<'_>) -> Result<(), StoreError> {
+        if self.is_in_doubt {
+            self.settle()?;
+        }
+        self.before = S::MAY_RETRY.then(|| Box::new(self.kept()));
+        let begun = self.store.begin(ahead)?;
+        if begun.others == Others::Wrote {
+            self.keys = KeyCache::default();
+            self.paths.clear();
+            self.head = self.store.chain_head()?;
+            self.are_counts_old = true;
+        }
+        self.latest_at = begun.at;
+        self.now = clock_ms.max(self.last_event_at());
+        Ok(())
     }
 
     /// Makes it durable. `commands`: how many it holds.
@@ -118,7 +152,7 @@ impl<S: Store> Writer<S> {
         if self.remembered > 0 {
             let walk = self.remembered.saturating_mul(PRUNE_WALK);
             let before = self.now.saturating_sub(self.options.commands_kept_ms);
-            self.prune_cursor = self.store.prune_commands(self.prune_cursor, walk, before)?;
+            self.store.prune_commands(walk, before)?;
             self.remembered = 0;
         }
         if self.is_head_moved {
@@ -126,20 +160,84 @@ impl<S: Store> Writer<S> {
         }
         self.sign(Sign::WhenDue)?;
         let begun = Instant::now();
-        self.store.commit()?;
-        self.signer.committed();
+        let committed = self.store.commit();
+        if committed
+            .as_ref()
+            .is_err_and(|error| error.fault() != Fault::InDoubt)
+        {
+            return committed;
+        }
         if std::mem::take(&mut self.is_head_moved) {
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.tally.commits = self.tally.commits.saturating_add(1);
             self.tally.commit_us.observe(took);
             self.tally.commit_commands.observe(commands);
         }
-        Ok(())
+        self.is_in_doubt = committed.is_err();
+        if committed.is_ok() {
+            self.signer.committed();
+        }
+        committed
     }
 
-    /// Takes back the transaction at hand. The writer is of no use after it.
-    pub(super) fn rollback(&mut self) {
+    /// Takes back the transaction at hand, from the store and from memory. One that is in doubt is left as it is.
+    pub(super) fn undo(&mut self) {
+        if self.is_in_doubt {
+            return;
+        }
         self.store.rollback();
+        self.restore();
+    }
+
+    /// Finds out whether the commit that is in doubt was done. Nothing can begin before that is known.
+    pub(super) fn settle(&mut self) -> Result<Settled, StoreError> {
+        let settled = self.store.settle()?;
+        self.is_in_doubt = false;
+        match settled {
+            Settled::Committed => self.signer.committed(),
+            Settled::NotCommitted => self.restore(),
+        }
+        Ok(settled)
+    }
+
+    fn kept(&self) -> Kept {
+        Kept {
+            counts: self.counts.clone(),
+            open_attempts: self.open_attempts,
+            key_count: self.key_count,
+            head: self.head.clone(),
+            remembered: self.remembered,
+            counts_written_at: self.counts_written_at,
+            tally: self.tally.clone(),
+            signed: self.signer.marks(),
+        }
+    }
+
+    fn restore(&mut self) {
+        self.keys = KeyCache::default();
+        self.paths.clear();
+        self.is_head_moved = false;
+        let Some(before) = self.before.take() else {
+            return;
+        };
+        let Kept {
+            counts,
+            open_attempts,
+            key_count,
+            head,
+            remembered,
+            counts_written_at,
+            tally,
+            signed,
+        } = *before;
+        self.counts = counts;
+        self.open_attempts = open_attempts;
+        self.key_count = key_count;
+        self.head = head;
+        self.remembered = remembered;
+        self.counts_written_at = counts_written_at;
+        self.tally = tally;
+        self.signer.take_back(signed);
     }
 
     /// Executes one command inside the transaction.
@@ -184,6 +282,10 @@ impl<S: Store> Writer<S> {
     /// What is to be done from time to time, in a transaction of its own: sweep, write counts, retire answers. Answers
     /// whether there is more to do at once.
     pub(super) fn tick(&mut self) -> Result<Tick, StoreError> {
+        if std::mem::take(&mut self.are_counts_old) {
+            self.open_attempts = self.store.open_attempts()?;
+            self.key_count = self.store.count_keys()?;
+        }
         let swept = self.sweep()?;
         if self.now.saturating_sub(self.counts_written_at) >= COUNT_MS {
             self.write_counts()?;
@@ -206,7 +308,7 @@ impl<S: Store> Writer<S> {
     /// Appends an event to the chain. Answers its number.
     pub(super) fn tell(&mut self, event: &impl serde::Serialize) -> Result<u64, StoreError> {
         audit::canonical(event, &mut self.buffer)
-            .map_err(|error| StoreError(format!("an event cannot be written: {error}")))?;
+            .map_err(|error| StoreError::new(format!("an event cannot be written: {error}")))?;
         self.head = audit::next(&self.head, self.now, &self.buffer);
         self.is_head_moved = true;
         self.signer.told(self.now);
@@ -252,7 +354,7 @@ impl<S: Store> Writer<S> {
             return Ok(None);
         };
         let remembered = Remembered::from_bytes(&known.answer)
-            .ok_or_else(|| StoreError("a remembered answer cannot be read".to_owned()))?;
+            .ok_or_else(|| StoreError::new("a remembered answer cannot be read".to_owned()))?;
         if remembered == Remembered::Tombstone {
             return Ok(Some(CommandResult::Cancelled));
         }
@@ -267,7 +369,7 @@ impl<S: Store> Writer<S> {
             Remembered::Grant(grant) => CommandResult::Grant(grant),
             Remembered::Replay(number) => match self.store.hold(number)? {
                 Some(row) => self.replay_of(&row)?,
-                None => return Err(StoreError("a replayed request is missing".to_owned())),
+                None => return Err(StoreError::new("a replayed request is missing".to_owned())),
             },
             Remembered::Attempt { hold, attempt } => self.repeated_attempt(hold, attempt)?,
         }))
@@ -279,7 +381,7 @@ impl<S: Store> Writer<S> {
         attempt: u32,
     ) -> Result<CommandResult, StoreError> {
         let Some(row) = self.store.hold_by_id(hold)? else {
-            return Err(StoreError("an attempt's hold is missing".to_owned()));
+            return Err(StoreError::new("an attempt's hold is missing".to_owned()));
         };
         let later = self.store.later_attempts(row.number)?;
         let is_released = later
@@ -335,7 +437,7 @@ impl<S: Store> Writer<S> {
         let body = self.store.event(row.event)?;
         let told: Told = body
             .and_then(|body| serde_json::from_slice(&body).ok())
-            .ok_or_else(|| StoreError("the event of a refusal cannot be read".to_owned()))?;
+            .ok_or_else(|| StoreError::new("the event of a refusal cannot be read".to_owned()))?;
         let refusal = match told.cap {
             None => Refusal::plain(told.code),
             Some(cap) => cap_refusal(&cap.limit, cap.asked, cap.left, cap.resets_at),

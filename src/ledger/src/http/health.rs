@@ -53,6 +53,9 @@ pub async fn readyz(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, P
                 "the clock is {behind_ms} ms behind the last audit event"
             ));
         }
+        Readiness::Unreachable { why } => {
+            reasons.push(format!("the database cannot be reached: {why}"));
+        }
         Readiness::Failed { why } => reasons.push(format!("the store failed: {why}")),
         Readiness::Closing => reasons.push("the ledger is closing".to_owned()),
     }

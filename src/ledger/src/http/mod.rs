@@ -261,8 +261,13 @@ pub fn no_list(error: QueryError) -> Problem {
 #[must_use]
 pub fn unavailable(error: Unavailable) -> Problem {
     let detail = match error {
-        Unavailable::Failed => format!("{error}; look up whether it was done before you ask again"),
-        Unavailable::Busy | Unavailable::ClockBehind | Unavailable::Closing => {
+        Unavailable::Failed | Unavailable::InDoubt => {
+            format!("{error}; look up whether it was done before you ask again")
+        }
+        Unavailable::Busy
+        | Unavailable::ClockBehind
+        | Unavailable::Closing
+        | Unavailable::Unreachable => {
             format!("{error}; nothing was done")
         }
     };

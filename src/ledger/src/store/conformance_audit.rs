@@ -6,7 +6,7 @@ use crate::model::UnknownQuery;
 pub fn signed_heads_are_kept_in_order<B: Backend>() {
     let backend = B::new();
     let mut store = backend.store();
-    store.begin().unwrap();
+    store.begin(&Ahead::Chores).unwrap();
     assert_eq!(store.last_signed_heads().unwrap(), None);
     let head = audit::next(&store.chain_head().unwrap(), NOON, b"{}");
     store.add_event(&head, b"{}").unwrap();
@@ -16,7 +16,7 @@ pub fn signed_heads_are_kept_in_order<B: Backend>() {
     store.add_signed_heads(1, "first").unwrap();
     store.add_signed_heads(1, "second").unwrap();
     store.commit().unwrap();
-    store.begin().unwrap();
+    store.begin(&Ahead::Chores).unwrap();
     store.add_signed_heads(1, "third").unwrap();
     store.rollback();
     assert_eq!(
@@ -118,7 +118,7 @@ pub fn a_resolution_names_its_event_and_perhaps_an_object<B: Backend>() {
     assert_eq!(resolution.at, timestamp(7));
     assert_eq!(resolution.evidence, "vendor_replay");
     assert_eq!(reads.entry(id(2)).unwrap(), None);
-    store.begin().unwrap();
+    store.begin(&Ahead::Chores).unwrap();
     store
         .set_resolution(number, 2, Some("ch_3"), Some("ch_3"))
         .unwrap();

@@ -2,12 +2,20 @@
 //!
 //! Here: the traits and the typed rows that cross them. Not here: any rule about money or states; SQL (in the backends below).
 
+mod codes;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod database;
+mod error;
+pub mod migrate;
 mod pieces;
+pub mod postgres;
 mod reads;
 mod rows;
 pub mod sqlite;
+mod sums;
+mod tables;
+mod transaction;
 
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
@@ -17,6 +25,8 @@ use keybrake_contract::wire::StoredAnswer;
 use crate::book::{Movement, Parts};
 use crate::model::{Budget, Key};
 
+pub use database::{Database, InvalidUrl, WithStore};
+pub use error::{Fault, StoreError};
 pub use pieces::{BalancePiece, Piece, RequestPiece};
 pub use reads::{EventRow, ListError, Period, Reads};
 pub use rows::{
@@ -24,21 +34,23 @@ pub use rows::{
     HoldChange, HoldRow, KeyNumber, Kind, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow,
     PlaceNumber, Purchase, RecordKey, RequestNumber, Said, Seen, Spender, Taken, outcome_of,
 };
-
-/// A store that cannot do what it was asked. What was done since `begin` must be taken back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(pub String);
+pub use transaction::{Ahead, Begun, Others, Settled, Wanted};
 
 /// What the one writer needs. Every method between `begin` and `commit` is part of one transaction; a `commit` that
-/// returned is on disk.
+/// returned is on disk. Transactions of several writers on one database are as if they were made one after the other.
 pub trait Store: Send {
+    /// Whether an error may be transient: then the writer keeps what it needs to do the same transaction again.
+    const MAY_RETRY: bool;
+
     /// Begins a transaction.
-    fn begin(&mut self) -> Result<(), StoreError>;
+    fn begin(&mut self, ahead: &Ahead<'_>) -> Result<Begun, StoreError>;
     /// Makes everything since `begin` durable.
     fn commit(&mut self) -> Result<(), StoreError>;
     /// Takes back everything since `begin`. Does nothing outside a transaction.
     fn rollback(&mut self);
+    /// After a `commit` that failed with [`Fault::InDoubt`]: whether it was done. When this returns, the answer is final, and
+    /// what it rests on is as durable as a commit.
+    fn settle(&mut self) -> Result<Settled, StoreError>;
 
     /// The chain and its last event.
     fn chain_head(&mut self) -> Result<ChainHead, StoreError>;
@@ -67,14 +79,8 @@ pub trait Store: Send {
         at: i64,
         answer: &[u8],
     ) -> Result<(), StoreError>;
-    /// Forgets commands older than `before`: looks at the next `walk` of them after `cursor`, and answers where to go on
-    /// (`None`: at the start again).
-    fn prune_commands(
-        &mut self,
-        cursor: Option<CommandId>,
-        walk: u32,
-        before: i64,
-    ) -> Result<Option<CommandId>, StoreError>;
+    /// Forgets commands older than `before`: looks at the next `walk` of them, in a round over all that are on record.
+    fn prune_commands(&mut self, walk: u32, before: i64) -> Result<(), StoreError>;
 
     /// The number of a vendor, credential and account, given now if there was none.
     fn place(

@@ -10,6 +10,8 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod postgres;
+
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;

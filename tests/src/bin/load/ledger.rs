@@ -21,6 +21,7 @@ use keybrake_contract::wire::{
 use keybrake_ledger::clock::Clock;
 use keybrake_ledger::engine::{Ledger, LedgerOptions, Received};
 use keybrake_ledger::model::{Caps, IssuedKey, NewKey};
+use keybrake_ledger::store::Database;
 use keybrake_policy::pack::{Pack, builtin};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +43,12 @@ pub struct InProcess {
     /// Folder for the database.
     #[arg(long)]
     folder: PathBuf,
+    /// The database, when it is none in the folder.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// So many ledgers share the database and the clients.
+    #[arg(long, default_value_t = 1)]
+    ledgers: usize,
     /// Spread over so many vault keys; 1 = a hot key.
     #[arg(long, default_value_t = 1)]
     keys: usize,
@@ -219,12 +226,21 @@ pub fn received(command: &Command) -> Received {
 pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Figures {
     let folder = tempfile::tempdir_in(&options.folder).expect("a folder");
     let pack = Pack::parse(builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
-    let ledger = Ledger::open(
-        LedgerOptions::new(folder.path().join("bench.db")),
-        wall(),
-        vec![pack],
-    )
-    .expect("a ledger");
+    let database = match &options.database_url {
+        Some(url) => Database::parse(url).expect("a database URL"),
+        None => Database::from(folder.path().join("bench.db")),
+    };
+    let ledgers: Vec<Ledger> = (0..options.ledgers)
+        .map(|number| {
+            let mut options = LedgerOptions::new(database.clone());
+            if database.file().is_none() {
+                let key = folder.path().join(format!("signing-key-{number}"));
+                options.signing.key_file = Some(key);
+            }
+            Ledger::open(options, wall(), vec![pack.clone()]).expect("a ledger")
+        })
+        .collect();
+    let ledger = ledgers[0].clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -240,8 +256,8 @@ pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Fig
         let until = start + seconds;
         let mut running = Vec::new();
         for number in 0..clients {
-            let (ledger, commands, key) =
-                (ledger.clone(), commands.clone(), keys[number % keys.len()]);
+            let ledger = ledgers[number % ledgers.len()].clone();
+            let (commands, key) = (commands.clone(), keys[number % keys.len()]);
             let work = options.work;
             running.push(tokio::spawn(async move {
                 client(commands, key, work, until, |command| {
@@ -263,7 +279,9 @@ pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Fig
             parts.push(client.await.expect("a client that does not panic"));
         }
         let figures = Figures::merge(parts, start.elapsed());
-        ledger.close().await;
+        for ledger in ledgers {
+            ledger.close().await;
+        }
         figures
     })
 }

@@ -76,7 +76,7 @@ async fn a_backup_of_a_ledger_at_work_is_whole_and_can_be_gone_on_with() {
 
 #[tokio::test]
 async fn a_backup_is_never_written_over_a_file_nor_made_of_a_broken_database() {
-    let (folder, _) = super::audit_tests::history().await;
+    let (folder, _) = super::chain_tests::history().await;
     let database = folder.path().join("k.db");
     let to = folder.path().join("backup.db");
     std::fs::write(&to, "mine").unwrap();
@@ -84,11 +84,11 @@ async fn a_backup_is_never_written_over_a_file_nor_made_of_a_broken_database() {
     assert!(error.contains("it exists already"), "{error}");
     assert_eq!(std::fs::read(&to).unwrap(), b"mine");
     std::fs::remove_file(&to).unwrap();
-    super::audit_tests::tampered(&database, "UPDATE requests SET cost = 1 WHERE number = 2");
+    super::chain_tests::tampered(&database, "UPDATE requests SET cost = 1 WHERE number = 2");
     let error = backup(&database, &to).unwrap_err().to_string();
     assert!(error.contains("does not verify"), "{error}");
     assert_eq!(error.lines().count(), 1);
-    assert!(backup(&folder.path().join("none.db"), &to).is_err());
+    assert!(backup(folder.path().join("none.db"), &to).is_err());
     assert!(backup(&database, &folder.path().join("no/folder.db")).is_err());
     let left = std::fs::read_dir(folder.path()).unwrap();
     let left = left.filter(|file| {
@@ -110,7 +110,7 @@ async fn two_names_of_one_file_are_one_database() {
 
 #[tokio::test]
 async fn a_database_of_an_older_schema_is_not_read_before_it_is_moved_forward() {
-    let (folder, _) = super::audit_tests::history().await;
+    let (folder, _) = super::chain_tests::history().await;
     let database = folder.path().join("k.db");
     let connection = rusqlite::Connection::open(&database).unwrap();
     connection

@@ -245,14 +245,8 @@ async fn purchases_are_forgotten_when_no_rule_asks_for_them_any_more() {
         let name = format!("k-{number}");
         bench.admitted(purchase(&key, &name, &name)).await;
     }
-    let left = || {
-        let database = rusqlite::Connection::open(bench.database()).unwrap();
-        let count = database.query_row("SELECT count(*) FROM purchases", [], |row| {
-            row.get::<_, i64>(0)
-        });
-        count.unwrap()
-    };
-    assert_eq!(left(), 10);
+    let left = || bench.place.sql("SELECT count(*) FROM purchases");
+    assert_eq!(left(), "10");
     bench.hand.advance_ms(MINUTE);
-    bench.eventually("forgotten", async || left() == 0).await;
+    bench.eventually("forgotten", async || left() == "0").await;
 }

@@ -271,7 +271,7 @@ async fn what_cannot_be_opened_is_one_clear_line() {
         assert!(error.contains(expected), "{name}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    assert!(verify(&folder.path().join("none.db"), &Trust::default()).is_err());
+    assert!(verify(folder.path().join("none.db"), &Trust::default()).is_err());
 }
 
 #[tokio::test]

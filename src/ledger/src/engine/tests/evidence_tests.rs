@@ -37,15 +37,7 @@ async fn unknown(bench: &Bench, key: &IssuedKey, idempotency_key: &str) -> Admit
 }
 
 fn last_event(bench: &Bench) -> Value {
-    let connection = rusqlite::Connection::open(bench.database()).unwrap();
-    let body: Vec<u8> = connection
-        .query_row(
-            "SELECT body FROM events ORDER BY seq DESC LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    serde_json::from_slice(&body).unwrap()
+    bench.events().pop().unwrap()
 }
 
 #[tokio::test]
@@ -103,15 +95,8 @@ async fn an_operators_word_gives_money_back_whatever_the_attempts_were() {
     assert_eq!(resolved.outcome, Some(EntryOutcome::Released));
     assert_eq!(resolved.attempts, 3);
     assert_eq!(bench.parts(&key).await, [1_000, 0, 0, 0]);
-    let connection = rusqlite::Connection::open(bench.database()).unwrap();
-    let states: (i64, String) = connection
-        .query_row(
-            "SELECT r.first_attempt, (SELECT group_concat(state) FROM attempts) FROM requests r",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .unwrap();
-    assert_eq!(states, (3, "3,3".to_owned()), "each was not executed");
+    let states = "SELECT first_attempt FROM requests UNION ALL SELECT state FROM attempts";
+    assert_eq!(bench.place.sql(states), "3\n3\n3", "each was not executed");
     let next = bench.admitted(charge(&key, 100, "k-1")).await;
     assert_ne!(next.hold, first.hold, "the key may be used afresh");
     assert_eq!(next.attempt, 1);
@@ -296,19 +281,23 @@ async fn an_edited_resolution_disagrees_with_its_event() {
         .ledger
         .resolve(admitted.hold, done(70, Some("ch_1")), operator());
     word.await.unwrap();
-    let database = bench.database();
-    let Bench { ledger, folder, .. } = bench;
+    let Bench {
+        ledger,
+        folder,
+        mut place,
+        ..
+    } = bench;
     ledger.close().await;
     let folder = folder.for_damage();
-    assert_eq!(verified(&database).broken, None);
-    let connection = rusqlite::Connection::open(&database).unwrap();
+    assert_eq!(verified(place.database()).broken, None);
+    place.will_be_damaged();
     for (edit, what) in [
         ("resolution = NULL", "which evidence decided it"),
         ("resolution = 4, object = 'ch_2'", "the vendor's object"),
     ] {
         let sql = format!("UPDATE requests SET {edit} WHERE number = 1");
-        connection.execute_batch(&sql).unwrap();
-        let broken = verified(&database).broken.unwrap().to_string();
+        place.sql(&sql);
+        let broken = verified(place.database()).broken.unwrap().to_string();
         assert!(broken.contains(what), "{broken}");
     }
     drop(folder);

@@ -1,9 +1,11 @@
-//! The engine through its own handle, on a real store in a folder of its own.
+//! The engine through its own handle, on a real store: a file in a folder of the test's own, and once more (`on_postgres`) a
+//! schema of its own in a real PostgreSQL.
 
 mod audit_tests;
 mod backup_tests;
 mod bench;
 mod budgets_tests;
+mod chain_tests;
 mod commands_tests;
 mod dice;
 mod duplicates_tests;
@@ -15,6 +17,8 @@ mod keys_tests;
 mod lifecycle_tests;
 mod money_tests;
 mod objects_tests;
+mod on_postgres;
+mod place;
 mod rolling_tests;
 mod signed_tests;
 mod statement_tests;

@@ -5,7 +5,7 @@ use keybrake_contract::wire::*;
 
 use super::bench::*;
 use super::dice::Dice;
-use crate::model::{Caps, KeyChange, Rolling};
+use crate::model::{Caps, IssuedKey, KeyChange, Rolling};
 
 const MINUTE: i64 = 60_000;
 
@@ -95,6 +95,12 @@ async fn in_no_span_of_the_hours_is_more_admitted_than_the_cap() {
     }
 }
 
+/// Free, set aside (held, or unknown once the sweep has come by), settled.
+async fn counted(bench: &Bench, key: &IssuedKey) -> [i64; 3] {
+    let [free, held, settled, unknown] = bench.parts(key).await;
+    [free, held + unknown, settled]
+}
+
 #[tokio::test]
 async fn other_hours_count_what_was_spent_before_them() {
     let bench = Bench::new();
@@ -102,16 +108,16 @@ async fn other_hours_count_what_was_spent_before_them() {
     let old = bench.admitted(charge(&key, 200, "k-1")).await;
     bench.hand.advance_ms(3 * HOUR);
     bench.admitted(charge(&key, 30, "k-2")).await;
-    assert_eq!(bench.parts(&key).await, [970, 30, 0, 0]);
+    assert_eq!(counted(&bench, &key).await, [970, 30, 0]);
     let to = |caps: Caps| KeyChange {
         caps: Some(caps),
         ..KeyChange::default()
     };
     for (caps, expected) in [
-        (rolling(1_000, 4), [770, 230, 0, 0]),
-        (rolling(500, 4), [270, 230, 0, 0]),
-        (rolling(500, 2), [470, 30, 0, 0]),
-        (rolling(500, 4), [270, 230, 0, 0]),
+        (rolling(1_000, 4), [770, 230, 0]),
+        (rolling(500, 4), [270, 230, 0]),
+        (rolling(500, 2), [470, 30, 0]),
+        (rolling(500, 4), [270, 230, 0]),
     ] {
         let (changed, _) = bench
             .ledger
@@ -119,16 +125,16 @@ async fn other_hours_count_what_was_spent_before_them() {
             .await
             .unwrap();
         key.key = changed;
-        assert_eq!(bench.parts(&key).await, expected, "{caps:?}");
+        assert_eq!(counted(&bench, &key).await, expected, "{caps:?}");
     }
     bench.outcome(charged(&old, "ch_1", 150)).await;
     assert_eq!(
-        bench.parts(&key).await,
-        [320, 30, 150, 0],
+        counted(&bench, &key).await,
+        [320, 30, 150],
         "what became of it counts"
     );
     bench.hand.advance_ms(HOUR + MINUTE);
-    assert_eq!(bench.parts(&key).await, [470, 30, 0, 0]);
+    assert_eq!(counted(&bench, &key).await, [470, 30, 0]);
     let (changed, _) = bench
         .ledger
         .change(&key.key.key_id, to(daily(50)))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use keybrake_contract::digest::Digest;
 use rusqlite::{Connection, params};
 
-use super::audit_tests::history;
 use super::bench::*;
+use super::chain_tests::history;
 use crate::audit::{Head, PublicKey, SignedHeads, export, verify_export};
 use crate::clock::Clock;
 use crate::engine::{
@@ -77,7 +77,7 @@ async fn heads_are_signed_after_so_many_events_and_when_the_ledger_closes() {
         [5, 10, 12],
         "nothing new, nothing signed"
     );
-    let report = verified(&bench.database());
+    let report = verified(bench.database());
     assert_eq!(report.signed.unwrap().seq, 12);
 }
 

@@ -110,13 +110,14 @@ async fn a_balance_that_was_tampered_with_does_not_add_up() {
     let key = bench.key(daily(1_000)).await;
     bench.admitted(charge(&key, 100, "k-1")).await;
     assert!(of_key(&bench, &key, None).await[0].adds_up());
-    let database = rusqlite::Connection::open(bench.database()).unwrap();
-    let sql = "UPDATE balances SET free = free + 10000, held = held - 10000";
-    assert_eq!(database.execute(sql, []).unwrap(), 1);
+    bench
+        .place
+        .sql("UPDATE balances SET free = free + 10000, held = held - 10000");
     let statement = of_key(&bench, &key, None).await.remove(0);
     assert!(!statement.adds_up(), "{statement:?}");
-    let mended = "UPDATE balances SET free = free - 10000, held = held + 10000";
-    assert_eq!(database.execute(mended, []).unwrap(), 1);
+    bench
+        .place
+        .sql("UPDATE balances SET free = free - 10000, held = held + 10000");
 }
 
 /// A reserve that was admitted, as the random history remembers it.
@@ -323,13 +324,11 @@ impl History {
 
 impl History {
     fn rolling_balances_are_the_sum_of_their_minutes(&self, at: &str) {
-        let database = rusqlite::Connection::open(self.bench.database()).unwrap();
-        let sql = "SELECT count(*) FROM balances t WHERE t.window = 3000000000 AND
-                   (t.held, t.settled, t.unknown) IS NOT
+        let sql = "SELECT count(*) FROM balances t WHERE t.\"window\" = 3000000000 AND
+                   (t.held, t.settled, t.unknown) <>
                    (SELECT coalesce(sum(held), 0), coalesce(sum(settled), 0), coalesce(sum(unknown), 0)
-                    FROM balances m WHERE m.subject = t.subject AND m.window >= 4000000000)";
-        let wrong: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(wrong, 0, "{at}");
+                    FROM balances m WHERE m.subject = t.subject AND m.\"window\" >= 4000000000)";
+        assert_eq!(self.bench.place.sql(sql), "0", "{at}");
     }
 }
 
@@ -344,7 +343,7 @@ async fn statements_add_up_after_any_history() {
             }
         }
         history.check(&format!("seed {seed}, end")).await;
-        let report = verified(&history.bench.database());
+        let report = verified(history.bench.place.database());
         assert_eq!(
             report.broken, None,
             "seed {seed}: what is read is what was told"

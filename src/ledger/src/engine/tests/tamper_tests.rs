@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::audit_tests::history;
 use super::bench::*;
+use super::chain_tests::history;
 use crate::engine::Broken;
 
 #[tokio::test]

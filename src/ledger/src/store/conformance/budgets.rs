@@ -10,8 +10,8 @@ use crate::model::{
     Budget, BudgetFilter, BudgetState, Caps, DuplicateRule, Line, Rolling, Tally, TripOn,
 };
 use crate::store::{
-    AttemptState, BudgetNumber, FullBudget, FullKey, HoldChange, ListError, Period, Purchase,
-    Reads as _, RequestNumber, Spender, Store,
+    Ahead, AttemptState, BudgetNumber, FullBudget, FullKey, HoldChange, ListError, Period,
+    Purchase, Reads as _, RequestNumber, Spender, Store,
 };
 
 fn budget(name: &str, parent: Option<&str>) -> Budget {
@@ -238,7 +238,7 @@ pub fn budgets_come_back_as_they_were_put<B: Backend>() {
 pub fn budgets_are_listed_newest_first<B: Backend>() {
     let backend = B::new();
     let mut store = backend.store();
-    store.begin().unwrap();
+    store.begin(&Ahead::Chores).unwrap();
     let [root, ..] = tree(&mut store);
     let frozen = Budget {
         state: BudgetState::Frozen,

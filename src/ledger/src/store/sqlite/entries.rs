@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 use rusqlite::types::Value;
@@ -10,7 +9,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use super::codes::{Coded as _, Sql, minor};
 use super::read::{MAX_PAGE, first_since, page};
-use crate::clock::timestamp;
+use crate::clock::{ceiling_ms, timestamp};
 use crate::model::{
     AuditQuery, Entry, EntryOutcome, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
 };
@@ -302,15 +301,6 @@ fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, Lis
         Some(EntryVerdict::Refused) => question.conditions.push("r.kind IN (2, 3)".to_owned()),
     }
     Ok(question)
-}
-
-fn ceiling_ms(instant: Timestamp) -> i64 {
-    let ms = instant.as_millisecond();
-    if timestamp(ms) < instant {
-        ms.saturating_add(1)
-    } else {
-        ms
-    }
 }
 
 struct Found {

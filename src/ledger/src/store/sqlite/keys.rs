@@ -197,5 +197,5 @@ pub fn previous(
 }
 
 pub fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError(error.to_string()))
+    serde_json::to_string(value).map_err(|error| StoreError::new(error.to_string()))
 }

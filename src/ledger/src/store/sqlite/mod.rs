@@ -8,6 +8,7 @@ mod backup;
 mod budgets;
 mod checkpoint;
 mod codes;
+mod dump;
 mod entries;
 mod holds;
 mod keys;
@@ -33,6 +34,7 @@ use crate::engine::OpenError;
 use checkpoint::Checkpointer;
 
 pub use backup::{Copy, copy};
+pub(super) use dump::dump;
 pub use read::SqliteReads;
 pub use write::SqliteStore;
 
@@ -50,7 +52,7 @@ const STATEMENTS: usize = 128;
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -81,7 +83,7 @@ pub fn open(path: &Path) -> Result<SqliteStore, OpenError> {
     let checkpointer = Checkpointer::start(path)?;
     SqliteStore::new(connection, checkpointer, lock).map_err(|error| OpenError::Corrupt {
         path: path.display().to_string(),
-        why: error.0,
+        why: error.to_string(),
     })
 }
 

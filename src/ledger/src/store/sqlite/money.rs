@@ -204,5 +204,5 @@ pub fn spent_in_steps(
 }
 
 pub fn overflow() -> StoreError {
-    StoreError("a sum of money overflows".to_owned())
+    StoreError::new("a sum of money overflows".to_owned())
 }

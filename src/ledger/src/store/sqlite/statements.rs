@@ -1,23 +1,14 @@
 //! What the requests of a period come to, from their own rows.
 
 use keybrake_contract::lifecycle::HoldState;
-use keybrake_contract::money::Micros;
 use rusqlite::{Connection, params};
 
 use super::codes::{Sql, micros};
 use super::money;
 use crate::book::Parts;
 use crate::model::{Line, Tally};
+use crate::store::sums::{Sums, added};
 use crate::store::{Period, Spender, StoreError};
-
-/// One hold state's sums.
-struct Sums {
-    state: HoldState,
-    cost: Line,
-    asked: Line,
-    beyond: Line,
-    left: Line,
-}
 
 /// The balances and the requests of a period.
 pub fn period(
@@ -58,38 +49,4 @@ pub fn period(
         .try_fold(Tally::default(), added)
         .ok_or_else(money::overflow)?;
     Ok((balance, tally))
-}
-
-fn added(tally: Tally, sums: &Sums) -> Option<Tally> {
-    let nothing = Line::default();
-    let is = |state| {
-        if sums.state == state {
-            sums.cost
-        } else {
-            nothing
-        }
-    };
-    let released = match sums.state {
-        // What was given back is what was taken, whatever it would have cost.
-        HoldState::Released => Line {
-            count: sums.asked.count,
-            amount: sums.asked.amount.checked_add(sums.beyond.amount)?,
-        },
-        _ => sums.left,
-    };
-    Some(Tally {
-        holds: plus(tally.holds, sums.asked)?,
-        beyond: plus(tally.beyond, sums.beyond)?,
-        held: plus(tally.held, is(HoldState::Held))?,
-        settlements: plus(tally.settlements, is(HoldState::Settled))?,
-        unknowns: plus(tally.unknowns, is(HoldState::Unknown))?,
-        releases: plus(tally.releases, released)?,
-    })
-}
-
-fn plus(one: Line, other: Line) -> Option<Line> {
-    Some(Line {
-        count: one.count.saturating_add(other.count),
-        amount: Micros::checked_add(one.amount, other.amount)?,
-    })
 }

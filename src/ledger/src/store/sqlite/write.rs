@@ -13,9 +13,10 @@ use super::{Lock, budgets, holds, keys, money, pieces, purchases};
 use crate::book::{Movement, Parts};
 use crate::model::{Budget, Key};
 use crate::store::{
-    Admission, AttemptRow, AttemptState, BudgetNumber, ChainHead, Due, FullBudget, FullKey,
-    HoldChange, HoldRow, KeyNumber, KnownAnswer, KnownCommand, Link, NewRequest, ObjectRow,
-    PlaceNumber, Purchase, RecordKey, RequestNumber, Seen, Spender, Store, StoreError, Taken,
+    Admission, Ahead, AttemptRow, AttemptState, Begun, BudgetNumber, ChainHead, Due, FullBudget,
+    FullKey, HoldChange, HoldRow, KeyNumber, KnownAnswer, KnownCommand, Link, NewRequest,
+    ObjectRow, Others, PlaceNumber, Purchase, RecordKey, RequestNumber, Seen, Settled, Spender,
+    Store, StoreError, Taken,
 };
 
 /// The one writer of a database.
@@ -25,6 +26,8 @@ pub struct SqliteStore {
     checkpointer: Option<Checkpointer>,
     memory: Memory,
     next_request: Option<RequestNumber>,
+    /// Where the round over old commands goes on.
+    prune_cursor: Option<CommandId>,
     /// Events since the last commit: each stands for about one page.
     written: u64,
     _lock: Lock,
@@ -55,6 +58,7 @@ impl SqliteStore {
             written: 0,
             memory: Memory::default(),
             next_request: None,
+            prune_cursor: None,
             _lock: lock,
         };
         store.begin_chain()?;
@@ -65,7 +69,7 @@ impl SqliteStore {
     /// A chain's name is made once, when the database is, and kept.
     fn begin_chain(&self) -> Result<(), StoreError> {
         let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(|error| StoreError(error.to_string()))?;
+        getrandom::fill(&mut random).map_err(|error| StoreError::new(error.to_string()))?;
         self.connection.execute(
             "INSERT INTO chain (only, id, seq, hash, at) VALUES (1, ?1, 0, ?2, 0) ON CONFLICT (only) DO NOTHING",
             params![hex::encode(random), [0_u8; 32]],
@@ -106,7 +110,7 @@ impl SqliteStore {
         if last.map_or(head.seq == 0, |last| last == (head.seq, head.hash)) {
             return Ok(());
         }
-        Err(StoreError(format!(
+        Err(StoreError::new(format!(
             "the audit chain ends at event {}, its head is event {}: run `keybrake audit verify`",
             last.map_or(0, |(seq, _)| seq),
             head.seq
@@ -126,11 +130,17 @@ pub(super) fn chain_head(connection: &Connection) -> rusqlite::Result<ChainHead>
 }
 
 impl Store for SqliteStore {
-    fn begin(&mut self) -> Result<(), StoreError> {
+    /// Whatever fails here fails for good.
+    const MAY_RETRY: bool = false;
+
+    fn begin(&mut self, _ahead: &Ahead<'_>) -> Result<Begun, StoreError> {
         self.connection
             .prepare_cached("BEGIN IMMEDIATE")?
             .execute([])?;
-        Ok(())
+        Ok(Begun {
+            at: i64::MIN,
+            others: Others::Silent,
+        })
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
@@ -151,6 +161,10 @@ impl Store for SqliteStore {
             // A failure here changes nothing: what was not committed is not there after the next opening.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
+    }
+
+    fn settle(&mut self) -> Result<Settled, StoreError> {
+        Err(StoreError::new("no commit to a file is in doubt"))
     }
 
     fn chain_head(&mut self) -> Result<ChainHead, StoreError> {
@@ -255,13 +269,8 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn prune_commands(
-        &mut self,
-        cursor: Option<CommandId>,
-        walk: u32,
-        before: i64,
-    ) -> Result<Option<CommandId>, StoreError> {
-        let after = cursor.map_or([0_u8; 24], |id| *id.as_bytes());
+    fn prune_commands(&mut self, walk: u32, before: i64) -> Result<(), StoreError> {
+        let after = self.prune_cursor.map_or([0_u8; 24], |id| *id.as_bytes());
         let seen = self
             .connection
             .prepare_cached("SELECT id, at FROM commands WHERE id > ?1 ORDER BY id LIMIT ?2")?
@@ -277,7 +286,8 @@ impl Store for SqliteStore {
             }
         }
         let is_end = u32::try_from(seen.len()).unwrap_or(u32::MAX) < walk;
-        Ok(seen.last().filter(|_| !is_end).map(|(id, _)| *id))
+        self.prune_cursor = seen.last().filter(|_| !is_end).map(|(id, _)| *id);
+        Ok(())
     }
 
     fn place(
