@@ -11,7 +11,7 @@ E2E := tests/e2e
 BENCH := tests/bench
 PYTHON_CODE := stack $(E2E) $(BENCH)
 
-.PHONY: help run up down status test test-rust test-e2e soak bench bench-quick bench-keys lint fmt clean python
+.PHONY: help run up down status test test-rust test-e2e soak bench bench-quick lint fmt clean python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,16 +39,11 @@ test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one)
 	KEYBRAKE_CRASH_PAIRS=$${KEYBRAKE_CRASH_PAIRS:-200} $(VENV)/bin/python -m pytest $(E2E) -k test_two_parts_that_die $(PYTEST_ARGS)
 
-bench: python ## measure gate and ledger beside their yardsticks; writes target/bench.json
+bench: python ## measure gate and ledger beside their yardsticks, a million keys too (15 minutes); writes target/bench.json
 	@exec $(PYTHON) $(BENCH)/bench.py
 
 bench-quick: python ## the same in under 90 seconds, once everything is built
 	@exec $(PYTHON) $(BENCH)/bench.py --quick
-
-bench-keys: ## memory and reserve latency with a thousand and with a million keys (some minutes)
-	cargo build --profile host -p keybrake-tests --bin load
-	@mkdir -p target/bench-keys
-	@target/host/load --clients 32 ledger-keys --folder target/bench-keys
 
 lint: $(VENV)/.installed ## formatting, clippy, types
 	cargo fmt --all --check

@@ -27,6 +27,10 @@ from tests.bench import rivals  # noqa: E402
 from tests.bench.sides import SIDES, Running, Sides, issue  # noqa: E402
 
 SPREAD = 64
+FEW_KEYS, MANY_KEYS = 1_000, 1_000_000
+RESERVES = "ledger reserves, {}, hot key"
+ONE_OF = "ledger reserves, one of {:,} keys"
+REDIS_32 = ("Redis debits, synced, hot key", 32)
 
 
 class Rows:
@@ -79,6 +83,7 @@ class Bench:
         self.only = only
         self.rows = Rows()
         self.load = build.artifacts().ledger.parent / "load"
+        self.resident_mb: dict[int, int] = {}
         self._run = 0
 
     def measure(self, what: str, clients: int, *arguments: object, seconds: Optional[float] = None) -> dict[str, Any]:
@@ -164,11 +169,32 @@ class Bench:
                     self._cell("Redis debits, synced, hot key", clients, "redis", "--address", redis)
                 if postgres:
                     self.rows.add("PostgreSQL debits, hot row", clients, postgres.debit(clients, self.seconds, 1))
+            self._reserves(folder, redis, postgres)
             self._cell(
                 "ledger cycles, in process, spread keys", 64, "ledger-in-process", "--folder", folder, "--keys", SPREAD
             )
             self._cell("ledger cycles, API batches, spread keys", 64, "ledger-api", *many)
             self._cell("fdatasync, 4 KiB appends", 1, "fdatasync", "--folder", folder)
+
+    def _reserves(self, folder: Path, redis: Optional[str], postgres: Optional[rivals.Postgres]) -> None:
+        """Durable reserves on one key with each store, beside a debit of one key elsewhere."""
+        reserve = ("ledger-in-process", "--folder", str(folder), "--work", "reserve")
+        self._cell(RESERVES.format("SQLite"), 32, *reserve)
+        if postgres:
+            self._cell(RESERVES.format("PostgreSQL"), 32, *reserve, "--database-url", postgres.ledger_url)
+            self.rows.add("PostgreSQL debits, hot row", 32, postgres.debit(32, self.seconds, 1))
+        if redis:
+            self._cell(*REDIS_32, "redis", "--address", redis)
+
+    def keys(self, folder: Path, tell: Callable[[str], None]) -> None:
+        """What a thousand and a million keys on record cost. One round: it takes minutes to issue a million."""
+        tell("ledger, a thousand keys and a million (some minutes)")
+        for measured in self.measure("ledger-keys", 32, "--folder", folder, "--few", FEW_KEYS, "--many", MANY_KEYS)[
+            "measured"
+        ]:
+            figures = {**measured["reserve"], "cpu_us": measured["cpu_us_per_reserve"]}
+            self.rows.add(ONE_OF.format(measured["keys"]), 32, figures)
+            self.resident_mb[measured["keys"]] = measured["resident_mb_after_use"]
 
     def _cell(self, name: str, clients: int, what: str, *arguments: object) -> None:
         self.rows.add(name, clients, self.measure(what, clients, *arguments))
@@ -199,6 +225,16 @@ class Bench:
             "ledger_hot_vs_spread_64": rows.ratio(
                 "per_second", ("ledger cycles, in process, hot key", 64), ("ledger cycles, in process, spread keys", 64)
             ),
+            "sqlite_reserves_vs_redis_32": rows.ratio("per_second", (RESERVES.format("SQLite"), 32), REDIS_32),
+            "postgresql_reserves_vs_redis_32": rows.ratio("per_second", (RESERVES.format("PostgreSQL"), 32), REDIS_32),
+            "sqlite_reserves_vs_postgresql_debits_32": rows.ratio(
+                "per_second", (RESERVES.format("SQLite"), 32), ("PostgreSQL debits, hot row", 32)
+            ),
+            "reserve_p50_million_keys_vs_thousand": rows.ratio(
+                "p50_us", (ONE_OF.format(MANY_KEYS), 32), (ONE_OF.format(FEW_KEYS), 32)
+            ),
+            "resident_mb_million_keys": self.resident_mb.get(MANY_KEYS),
+            "resident_mb_thousand_keys": self.resident_mb.get(FEW_KEYS),
             "wasm_bytes": wasm_bytes,
         }
 
@@ -224,7 +260,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter rounds: under 90 seconds once everything is built"
     )
-    parser.add_argument("--only", choices=("all", "gate", "ledger"), default="all", help="leave the other half out")
+    parser.add_argument("--only", choices=("all", "gate", "ledger", "keys"), default="all", help="leave the rest out")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     options = parser.parse_args()
     # A polite end tears everything down as a Ctrl-C does.
@@ -255,6 +291,8 @@ def main() -> int:
                 except rivals.NotHere as why:
                     bench.rows.notes.append(f"no PostgreSQL rows: {why}")
                 bench.ledger(sides, folder, redis, postgres, tell)
+            if options.only == "keys" or (options.only in ("all", "ledger") and not options.quick):
+                bench.keys(folder, tell)
     except StackError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -83,10 +83,11 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 class Postgres:
-    """A running PostgreSQL with one table of caps."""
+    """A running PostgreSQL with one table of caps, and an empty database for a ledger."""
 
     def __init__(self, pgbench: str, port: int, home: Path, user: Optional[str]) -> None:
         self._pgbench, self._port, self._home, self._user = pgbench, port, home, user
+        self.ledger_url = f"postgres://keybrake@{LOOPBACK}:{port}/keybrake"
 
     def debit(self, clients: int, seconds: float, keys: int) -> dict[str, Any]:
         """Conditional updates of a row for a while: per_second, p50_us, p99_us."""
@@ -140,6 +141,7 @@ def postgres() -> Iterator[Postgres]:
             ask += ["-v", "ON_ERROR_STOP=1", "-c"]
             eventually(lambda: _answers([*ask, "SELECT 1"], home, user), START_DEADLINE_S, "PostgreSQL's first answer")
             _quietly([*ask, CAPS], home, user)
+            _quietly([*ask, "CREATE DATABASE keybrake"], home, user)
             yield Postgres(programs["pgbench"], port, home, user)
         finally:
             process.terminate()
