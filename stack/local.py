@@ -33,6 +33,8 @@ class Options:
     vendor: Vendor = field(default_factory=Vendor.sandbox)
     # None: an SQLite file in the run folder.
     database_url: Optional[str] = None
+    # What other currencies than dollars cost.
+    rates_file: Optional[Path] = None
     ledger_socket: Optional[str] = None
     # A file with an offset in ms that ledger and sandbox read; tests move time with it.
     test_clock: Optional[Path] = None
@@ -50,11 +52,13 @@ class Options:
     def from_environment(cls, environment: Mapping[str, str]) -> Options:
         """What `make run` uses. Raises `StackError`."""
         clock = environment.get("KEYBRAKE_TEST_CLOCK")
+        rates = environment.get("KEYBRAKE_RATES_FILE")
         return cls(
             run_dir=run_dir(environment),
             ports=Ports.from_environment(environment),
             vendor=Vendor.from_environment(environment),
             database_url=environment.get("KEYBRAKE_DATABASE_URL") or None,
+            rates_file=Path(os.path.abspath(rates)) if rates else None,
             ledger_socket=environment.get("KEYBRAKE_LEDGER_SOCKET") or None,
             test_clock=Path(os.path.abspath(clock)) if clock else None,
             environment=dict(environment),

@@ -36,6 +36,8 @@ class Ledger:
         if stack.options.reconcile_seconds is not None:
             settings["KEYBRAKE_RECONCILE_URL"] = stack.url
             settings["KEYBRAKE_RECONCILE_SECONDS"] = stack.options.reconcile_seconds
+        if stack.options.rates_file:
+            settings["KEYBRAKE_RATES_FILE"] = stack.options.rates_file
         if stack.options.test_clock:
             settings["KEYBRAKE_TEST_CLOCK"] = stack.options.test_clock
         if not stack.vendor.is_sandbox:

@@ -89,14 +89,24 @@ impl From<AllowedEndpoint> for String {
     }
 }
 
-/// A bound on one request field. In JSON a list of allowed texts, or `{"min": …, "max": …}` on an integer.
+/// A bound on one request field. In JSON a list of allowed texts, `{"prefix": "…"}`, or `{"min": …, "max": …}` on an integer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Constraint {
     /// The field must be there and its text must be one of these. Never empty.
     OneOf(Vec<String>),
+    /// The field must be there and its text must begin with this.
+    Prefix(Prefix),
     /// The field must be there, be an integer, and lie within.
     Range(Range),
+}
+
+/// How a text begins. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prefix {
+    /// The beginning.
+    pub prefix: String,
 }
 
 /// Inclusive bounds. At least one of the two is there.

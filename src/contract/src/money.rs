@@ -206,17 +206,6 @@ pub struct Minor {
     pub currency: Currency,
 }
 
-impl Minor {
-    /// The cost in micro-dollars, known only for US dollars. `None` for another currency or on overflow.
-    #[must_use]
-    pub fn usd_micros(self) -> Option<Micros> {
-        if self.currency != Currency::USD {
-            return None;
-        }
-        i64::try_from(self.amount).ok().and_then(Micros::from_cents)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,20 +253,6 @@ mod tests {
         ] {
             assert_eq!(Micros::new(micros).to_string(), text);
         }
-    }
-
-    #[test]
-    fn only_dollars_have_a_cost_without_a_rate() {
-        let of = |amount, currency| {
-            Minor {
-                amount,
-                currency: Currency::parse(currency).unwrap(),
-            }
-            .usd_micros()
-        };
-        assert_eq!(of(999, "USD"), Some(Micros::new(9_990_000)));
-        assert_eq!(of(999, "eur"), None);
-        assert_eq!(of(u64::MAX, "usd"), None);
     }
 
     #[test]

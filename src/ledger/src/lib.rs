@@ -14,6 +14,7 @@ pub mod engine;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod rates;
 pub mod reconcile;
 pub mod signing;
 pub mod store;

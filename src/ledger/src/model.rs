@@ -327,6 +327,10 @@ pub struct Entry {
     pub currency: Option<Currency>,
     /// US dollars, six decimals.
     pub cost_usd: Option<String>,
+    /// The exchange rate in `cost_usd` as it was when the request was decided: US dollars for one smallest unit of `currency`.
+    /// Missing when none was needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_unit: Option<String>,
     /// Whether it was let through.
     #[schema(value_type = String)]
     pub verdict: EntryVerdict,

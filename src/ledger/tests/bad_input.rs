@@ -218,7 +218,19 @@ const BAD_FIELDS: &[(&str, &str, &str, &str)] = &[
         "constraints",
         "{\"amount\":{}}",
         "constraints.amount",
-        "needs `min`, `max` or both",
+        "needs `prefix`, or `min`, `max` or both",
+    ),
+    (
+        "constraints",
+        "{\"customer\":{\"prefix\":\"\"}}",
+        "constraints.customer",
+        "`prefix` must have 1 to 255 characters",
+    ),
+    (
+        "constraints",
+        "{\"customer\":{\"prefix\":\"cus_\",\"max\":1}}",
+        "constraints.customer",
+        "a text has no order",
     ),
     (
         "constraints",

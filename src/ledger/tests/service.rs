@@ -56,7 +56,11 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
     let below_a_file = format!("sqlite:{}/file/k.db", at.display());
     let corrupt = format!("sqlite:{}/bad.db", at.display());
     let file = at.join("file").display().to_string();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let twice = at.join("rates.json").display().to_string();
+    let euro = r#"{"currency":"eur","usd":"1.1"}"#;
+    let table = format!(r#"{{"as_of":"2026-11-01","rates":[{euro},{euro}]}}"#);
+    std::fs::write(&twice, table).unwrap();
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["--listen", &address], 1, "is already in use"),
         (&["--commands-listen", &address], 1, "is already in use"),
         (
@@ -78,6 +82,12 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
             1,
             "cannot read /nowhere/packs",
         ),
+        (
+            &["--rates", "/nowhere/rates.json"],
+            1,
+            "/nowhere/rates.json: No such file",
+        ),
+        (&["--rates", &twice], 1, "rates[1].currency: is there twice"),
         (&["--log", "no=such=filter"], 2, "log filter"),
     ];
     for (arguments, code, part) in cases {

@@ -142,6 +142,9 @@ pub struct Decided<'a> {
     /// The caller's trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
+    /// The exchange rate in `cost`: US dollars for one smallest unit of `currency`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_unit: Option<String>,
     /// Vendor.
     pub vendor: &'a str,
     /// The key's workspace.

@@ -89,6 +89,7 @@ fn every_event_with_all_its_members_is_canonical() {
         reserve: Some(id),
         run_id: Some("run"),
         traceparent: Some("00"),
+        usd_per_unit: Some("0.010845".to_owned()),
         vendor: "stripe",
         workspace: "default",
     });

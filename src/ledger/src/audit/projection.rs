@@ -46,6 +46,7 @@ struct Told {
     operation: Option<String>,
     idempotency_key: Option<String>,
     client_idempotency_key: Option<String>,
+    usd_per_unit: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +143,7 @@ impl Projection {
             told.idempotency_key.as_deref(),
             told.client_idempotency_key.as_deref(),
             told.code.map(RefusalCode::as_str),
+            told.usd_per_unit.as_deref(),
         ]);
         let expected = Expected {
             event: seq,
@@ -323,6 +325,7 @@ impl Projection {
 /// The first thing in which an entry differs from what its events say.
 fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
     let is_admitted = matches!(row.kind, Kind::Read | Kind::Write);
+    let rate = row.rate.map(|rate| rate.to_string());
     let has_facts = facts(&[
         Some(row.key_id.as_str()),
         Some(row.label.as_str()),
@@ -331,6 +334,7 @@ fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
         row.idempotency_key.as_deref(),
         row.client_key.as_deref(),
         row.reason.as_deref(),
+        rate.as_deref(),
     ]);
     let is_called = match expected.state {
         None => row.outcome.is_none(),
@@ -346,7 +350,7 @@ fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
         (is_admitted == expected.state.is_some(), "its verdict"),
         (
             has_facts == expected.facts,
-            "its key, label, run, operation, idempotency key or reason",
+            "its key, label, run, operation, idempotency key, reason or exchange rate",
         ),
         (
             expected.state.is_none_or(|state| state == row.state),

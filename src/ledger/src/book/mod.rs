@@ -7,6 +7,7 @@
 mod evidence;
 mod parts;
 mod price;
+mod rate;
 pub mod rolling;
 mod settle;
 mod window;
@@ -14,7 +15,8 @@ mod zone;
 
 pub use evidence::{Evidence, Finding, Undecided, decide, verdict_of};
 pub use parts::{Movement, Parts};
-pub use price::{Capped, KnownObject, PricedBy, Pricing, price};
+pub use price::{Capped, KnownObject, PriceTerms, PricedBy, Pricing, price};
+pub use rate::{QuotedRate, Rate, Rated, Rates};
 pub use settle::{MAX_COST, OpenPart, Settlement, executed_cost, settle};
 pub use window::{Window, WindowKind};
 pub use zone::{canonical as canonical_zone, zone};

@@ -1,7 +1,9 @@
 //! What a request costs, from what it says and what is known of the object it acts on.
 
-use keybrake_contract::money::{Currency, Micros, Minor};
+use keybrake_contract::money::{Micros, Minor};
 use keybrake_contract::wire::Cost;
+
+use super::rate::{Rate, Rated, Rates};
 
 /// What the ledger knows of a vendor object that a request acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct KnownObject {
     /// What is still held for it, if it is open (authorised, not captured, waiting): acting on it debits only what goes
     /// beyond. `None`: it is not open, and whatever is done with it costs in full.
     pub open: Option<Micros>,
+    /// The rate that what is held was priced with, when its currency needs one: the same money never has two rates.
+    pub rate: Option<Rate>,
 }
 
 /// What a price rests on.
@@ -38,6 +42,8 @@ pub enum Pricing {
         cost: Option<Micros>,
         /// Amount and currency, as far as known.
         amount: Option<Minor>,
+        /// The exchange rate in `cost`; `None` when it needs none.
+        rate: Option<Rate>,
         /// What that rests on.
         by: PricedBy,
     },
@@ -56,24 +62,33 @@ pub enum Capped {
     No,
 }
 
+/// What a key says about the price of its requests.
+#[derive(Debug, Clone, Copy)]
+pub struct PriceTerms<'a> {
+    /// Whether a cost must be known.
+    pub capped: Capped,
+    /// What a call costs when nobody can tell.
+    pub worst_case: Option<Micros>,
+    /// The rates in force at its vendor.
+    pub rates: &'a Rates,
+}
+
 /// Prices a request. `object`: what is known of the object it names.
 #[must_use]
-pub fn price(
-    cost: &Cost,
-    object: Option<KnownObject>,
-    capped: Capped,
-    worst_case: Option<Micros>,
-) -> Pricing {
+pub fn price(cost: &Cost, object: Option<KnownObject>, terms: PriceTerms<'_>) -> Pricing {
+    let rated = |minor: Option<Minor>| minor.map(|minor| (minor, terms.rates.rated(minor)));
     match cost {
         Cost::Nothing => Pricing::Priced {
             cost: Some(Micros::ZERO),
             amount: None,
+            rate: None,
             by: PricedBy::Nothing,
         },
-        Cost::Amount(minor) => of_amount(Some(*minor), PricedBy::Amount, None, capped, worst_case),
-        Cost::Unknown => of_amount(None, PricedBy::Amount, None, capped, worst_case),
+        Cost::Amount(minor) => of_amount(rated(Some(*minor)), PricedBy::Amount, None, terms),
+        Cost::Unknown => of_amount(None, PricedBy::Amount, None, terms),
         Cost::OfObject(named) => {
             let open = object.and_then(|known| known.open);
+            let held_at = object.and_then(|known| known.rate);
             let (minor, by) = match object.and_then(|known| known.amount) {
                 Some(whole) => (
                     Some(Minor {
@@ -95,36 +110,48 @@ pub fn price(
                 (Some(_), None) => Pricing::Priced {
                     cost: Some(Micros::ZERO),
                     amount: minor,
+                    rate: held_at,
                     by: PricedBy::Object,
                 },
-                _ => of_amount(minor, by, open, capped, worst_case),
+                _ => {
+                    let at_its_rate = |minor| {
+                        Some(Rated {
+                            minor,
+                            rate: held_at?,
+                        })
+                    };
+                    let amount = match minor.and_then(at_its_rate) {
+                        Some(priced) => Some((priced.minor, Some(priced))),
+                        None => rated(minor),
+                    };
+                    of_amount(amount, by, open, terms)
+                }
             }
         }
     }
 }
 
 fn of_amount(
-    minor: Option<Minor>,
+    amount: Option<(Minor, Option<Rated>)>,
     by: PricedBy,
     open: Option<Micros>,
-    capped: Capped,
-    worst_case: Option<Micros>,
+    terms: PriceTerms<'_>,
 ) -> Pricing {
-    let in_dollars = minor.and_then(Minor::usd_micros);
-    if let (None, Some(minor)) = (in_dollars, minor)
-        && minor.currency == Currency::USD
-        && capped == Capped::Yes
-    {
-        return Pricing::AboveEveryCap(minor);
+    let minor = amount.map(|(minor, _)| minor);
+    let rated = amount.and_then(|(_, rated)| rated);
+    let in_dollars = rated.and_then(Rated::cost);
+    if let (Some(rated), None, Capped::Yes) = (rated, in_dollars, terms.capped) {
+        return Pricing::AboveEveryCap(rated.minor);
     }
-    let (total, by) = match (in_dollars, capped, worst_case) {
-        (Some(total), _, _) => (total, by),
-        (None, Capped::Yes, Some(worst)) => (worst, PricedBy::WorstCase),
+    let (total, rate, by) = match (in_dollars, terms.capped, terms.worst_case) {
+        (Some(total), _, _) => (total, rated.and_then(Rated::exchange), by),
+        (None, Capped::Yes, Some(worst)) => (worst, None, PricedBy::WorstCase),
         (None, Capped::Yes, None) => return Pricing::AmountUnknown(minor),
         (None, Capped::No, _) => {
             return Pricing::Priced {
                 cost: None,
                 amount: minor,
+                rate: None,
                 by: PricedBy::Unpriced,
             };
         }
@@ -132,6 +159,7 @@ fn of_amount(
     Pricing::Priced {
         cost: Some(beyond(total, open)),
         amount: minor,
+        rate,
         by,
     }
 }
@@ -146,8 +174,10 @@ fn beyond(total: Micros, open: Option<Micros>) -> Micros {
 
 #[cfg(test)]
 mod tests {
+    use keybrake_contract::money::Currency;
     use keybrake_contract::wire::OfObject;
 
+    use super::super::rate::QuotedRate;
     use super::*;
 
     fn minor(amount: u64, currency: &str) -> Minor {
@@ -169,6 +199,7 @@ mod tests {
         Pricing::Priced {
             cost: Some(Micros::new(cost)),
             amount,
+            rate: None,
             by,
         }
     }
@@ -182,6 +213,7 @@ mod tests {
             Some(KnownObject {
                 amount,
                 open: open.map(Micros::new),
+                rate: None,
             })
         };
         let ten = Some(minor(1_000, "usd"));
@@ -192,6 +224,7 @@ mod tests {
         let unpriced = |amount| Pricing::Priced {
             cost: None,
             amount,
+            rate: None,
             by: Unpriced,
         };
         #[rustfmt::skip]
@@ -226,11 +259,72 @@ mod tests {
             (of_object(None, None), None, UNCAPPED, None, unpriced(None)),
         ];
         for (cost, object, capped, worst_case, expected) in rows {
+            let rates = Rates::default();
+            let terms = PriceTerms {
+                capped,
+                worst_case,
+                rates: &rates,
+            };
             assert_eq!(
-                price(&cost, object, capped, worst_case),
+                price(&cost, object, terms),
                 expected,
                 "{cost:?} {object:?} {capped:?} {worst_case:?}"
             );
         }
+    }
+
+    #[test]
+    fn another_currency_is_priced_by_its_rate_and_an_open_object_by_its_own() {
+        let rate = |text| QuotedRate::parse(text).unwrap().per_smallest(2).unwrap();
+        let (pinned, of_the_hold) = (rate("1.1"), rate("1.2"));
+        let eur = Currency::parse("eur").unwrap();
+        let rates = Rates::new([(eur, pinned)]);
+        let euro = |amount| Some(minor(amount, "eur"));
+        let known = |open: Option<i64>, rate| {
+            Some(KnownObject {
+                amount: euro(1_000),
+                open: open.map(Micros::new),
+                rate,
+            })
+        };
+        use PricedBy::{Amount, Object, Unpriced};
+        #[rustfmt::skip]
+        let rows = [
+            // cost, object, capped → cost, amount, rate, by
+            (Cost::Amount(minor(1_000, "eur")), None, CAPPED, Some(11_000_000), euro(1_000), Some(pinned), Amount),
+            (Cost::Amount(minor(1, "eur")), None, CAPPED, Some(11_000), euro(1), Some(pinned), Amount),
+            (Cost::Amount(minor(1_000, "eur")), None, UNCAPPED, Some(11_000_000), euro(1_000), Some(pinned), Amount),
+            (Cost::Amount(minor(u64::MAX, "eur")), None, UNCAPPED, None, euro(u64::MAX), None, Unpriced),
+            // A refund: not open, so what the euro is worth now.
+            (of_object(Some(500), None), known(None, None), CAPPED, Some(5_500_000), euro(500), Some(pinned), Object),
+            // Held at 1.2: raised to 15 euros at 1.2 as well, 6 dollars go beyond it.
+            (of_object(Some(1_500), None), known(Some(12_000_000), Some(of_the_hold)), CAPPED, Some(6_000_000), euro(1_500), Some(of_the_hold), Object),
+            (of_object(None, None), known(Some(12_000_000), Some(of_the_hold)), CAPPED, Some(0), euro(1_000), Some(of_the_hold), Object),
+            (of_object(Some(300), Some("eur")), None, CAPPED, Some(3_300_000), euro(300), Some(pinned), Amount),
+        ];
+        for (cost, object, capped, micros, amount, rate, by) in rows {
+            let terms = PriceTerms {
+                capped,
+                worst_case: Some(Micros::new(50_000_000)),
+                rates: &rates,
+            };
+            let expected = Pricing::Priced {
+                cost: micros.map(Micros::new),
+                amount,
+                rate,
+                by,
+            };
+            assert_eq!(price(&cost, object, terms), expected, "{cost:?} {object:?}");
+        }
+        let beyond = minor(u64::MAX, "eur");
+        let terms = PriceTerms {
+            capped: CAPPED,
+            worst_case: None,
+            rates: &rates,
+        };
+        assert_eq!(
+            price(&Cost::Amount(beyond), None, terms),
+            Pricing::AboveEveryCap(beyond)
+        );
     }
 }

@@ -3,19 +3,27 @@
 use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::wire::ExecutedMoney;
 
+use super::rate::{Rate, Rated};
+
 /// The most that one execution is counted with: ten thousand million dollars. A vendor's word beyond that is counted as
 /// this much, so that no sum can overflow.
 pub const MAX_COST: Micros = Micros::new(10_000_000_000_000_000);
 
-/// What an executed amount costs in dollars: `None` when it is in another currency or was not said.
+/// What an executed amount costs in dollars: `None` when it was not said, or is in a currency that the hold has no rate for.
+/// `held`: amount and exchange rate that the hold was made with. A rate that the operator has changed since counts for new
+/// requests only.
 #[must_use]
-pub fn executed_cost(amount: Option<Minor>) -> Option<Micros> {
+pub fn executed_cost(amount: Option<Minor>, held: (Option<Minor>, Option<Rate>)) -> Option<Micros> {
     let minor = amount?;
-    match minor.usd_micros() {
-        Some(cost) => Some(cost.min(MAX_COST)),
-        None if minor.currency == Currency::USD => Some(MAX_COST),
-        None => None,
-    }
+    let (asked, rate) = held;
+    let is_same = asked.is_some_and(|asked| asked.currency == minor.currency);
+    let rate = match rate.filter(|_| is_same) {
+        Some(rate) => rate,
+        None if minor.currency == Currency::USD => Rate::US_CENT,
+        None => return None,
+    };
+    let cost = Rated { minor, rate }.cost();
+    Some(cost.map_or(MAX_COST, |cost| cost.min(MAX_COST)))
 }
 
 /// An open hold of the object that was acted on.
@@ -159,16 +167,24 @@ mod tests {
                 currency: Currency::parse(currency).unwrap(),
             })
         };
-        assert_eq!(executed_cost(minor(u64::MAX, "usd")), Some(MAX_COST));
-        assert_eq!(
-            executed_cost(minor(900_000_000_000_000, "usd")),
-            Some(MAX_COST)
-        );
-        assert_eq!(
-            executed_cost(minor(999, "usd")),
-            Some(Micros::new(9_990_000))
-        );
-        assert_eq!(executed_cost(minor(999, "eur")), None);
-        assert_eq!(executed_cost(None), None);
+        let rate = Rate::from_picos(12_000_000_000);
+        let nothing = (None, None);
+        let euros = (minor(1_000, "eur"), rate);
+        #[rustfmt::skip]
+        let rows = [
+            (minor(u64::MAX, "usd"), nothing, Some(MAX_COST)),
+            (minor(900_000_000_000_000, "usd"), nothing, Some(MAX_COST)),
+            (minor(999, "usd"), nothing, Some(Micros::new(9_990_000))),
+            (minor(999, "eur"), nothing, None),
+            (None, nothing, None),
+            (minor(999, "eur"), euros, Some(Micros::new(11_988_000))),
+            (minor(u64::MAX, "eur"), euros, Some(MAX_COST)),
+            (minor(999, "gbp"), euros, None),
+            // Asked in euros, taken in dollars: what was taken is what counts.
+            (minor(999, "usd"), euros, Some(Micros::new(9_990_000))),
+        ];
+        for (taken, held, cost) in rows {
+            assert_eq!(executed_cost(taken, held), cost, "{taken:?} {held:?}");
+        }
     }
 }

@@ -115,7 +115,7 @@ pub struct IssueArguments {
     /// Idempotency and tenancy scope [default: default]
     #[arg(long)]
     workspace: Option<String>,
-    /// A bound on a request field: customer=cus_a,cus_b or amount=100..2999; may be repeated
+    /// A bound on a request field: customer=cus_a,cus_b, customer^=cus_ (begins with) or amount=100..2999; may be repeated
     #[arg(long, value_name = "FIELD=BOUND", value_parser = constraint)]
     constraint: Vec<(String, Value)>,
     /// A connected account that may be named; may be repeated
@@ -289,9 +289,12 @@ fn body(arguments: IssueArguments) -> Value {
         .into()
 }
 
-/// Reads `customer=cus_a,cus_b` or `amount=100..2999` (either end may be left out).
+/// Reads `customer=cus_a,cus_b`, `customer^=cus_` (begins with) or `amount=100..2999` (either end may be left out).
 fn constraint(text: &str) -> Result<(String, Value), String> {
     let (field, bound) = text.split_once('=').ok_or("must be FIELD=BOUND")?;
+    if let Some(field) = field.strip_suffix('^') {
+        return Ok((field.to_owned(), json!({ "prefix": bound })));
+    }
     let Some((min, max)) = bound.split_once("..") else {
         return Ok((
             field.to_owned(),
@@ -468,11 +471,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constraints_are_lists_or_ranges() {
+    fn constraints_are_lists_beginnings_or_ranges() {
         let of = |text: &str| constraint(text).map(|(field, bound)| format!("{field} {bound}"));
         assert_eq!(of("customer=a,b").unwrap(), r#"customer ["a","b"]"#);
         assert_eq!(of("amount=..2999").unwrap(), r#"amount {"max":2999}"#);
         assert_eq!(of("amount=1..2").unwrap(), r#"amount {"max":2,"min":1}"#);
+        assert_eq!(
+            of("customer^=cus_").unwrap(),
+            r#"customer {"prefix":"cus_"}"#
+        );
         assert!(of("amount").is_err() && of("amount=x..").is_err());
     }
 }

@@ -21,6 +21,7 @@ use crate::http::commands::Commands;
 use crate::http::credentials::{Credentials, Reload};
 use crate::http::listen::{self, Socket, Versions};
 use crate::http::{Api, router};
+use crate::rates::RateTable;
 use crate::reconcile;
 use crate::signing::{MissingKey, SigningOptions, signing_key_of};
 use crate::telemetry::{self, LogFormat};
@@ -72,6 +73,9 @@ pub struct Arguments {
     /// A folder with further vendor packs (*.json); one named as a built-in pack takes its place
     #[arg(long, value_name = "FOLDER")]
     vendors: Option<PathBuf>,
+    /// What other currencies cost in US dollars; without it only amounts in dollars have a price
+    #[arg(long, value_name = "FILE", env = "KEYBRAKE_RATES_FILE")]
+    rates: Option<PathBuf>,
     /// The Ed25519 private key that signs the heads of the audit (PEM, PKCS#8); made if it is missing
     /// [default: the database's name and .signing-key, in the run folder when it is no file]
     #[arg(long, value_name = "FILE", env = "KEYBRAKE_SIGNING_KEY_FILE")]
@@ -172,6 +176,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         commands_listen,
         database_url,
         vendors,
+        rates,
         signing_key_file,
         new_signing_key,
         heads_file,
@@ -219,6 +224,10 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
                 every_events: sign_every_events,
                 every_ms: i64::from(sign_every_seconds).saturating_mul(1_000),
             },
+            rates: given(rates)
+                .map(|file| RateTable::load(&file))
+                .transpose()
+                .map_err(Failure::new)?,
             ..LedgerOptions::new(database)
         },
         clock: Clock::new(clock_file).map_err(Failure::new)?,

@@ -7,12 +7,15 @@ use keybrake_contract::wire::{CommandResult, Cost, Forward};
 use super::decided::{Asking, Price};
 use super::path::{capped, shut, subjects};
 use super::writer::Writer;
-use crate::book::{KnownObject, Pricing, price};
+use crate::book::{KnownObject, PriceTerms, Pricing, Rates, price};
 use crate::model::Caps;
 use crate::store::{
     Admission, HoldRow, Kind, Link, NewRequest, PlaceNumber, RecordKey, RequestNumber, Store,
     StoreError,
 };
+
+/// Of a vendor without a pack.
+static NO_RATES: Rates = Rates::NONE;
 
 /// Why a request has no price: the refusal, and what is known of the price all the same.
 type Unpriced = Box<(Refusal, Price)>;
@@ -121,6 +124,7 @@ impl<S: Store> Writer<S> {
             fingerprint: idempotency.map(|given| &given.fingerprint),
             full_fingerprint: idempotency.and_then(|given| given.full_fingerprint.as_ref()),
             amount: price.amount,
+            rate: price.rate,
             cost: price.cost,
             deadline: Some(self.deadline(command.forward_timeout_ms)),
             forwarded_before,
@@ -143,31 +147,42 @@ impl<S: Store> Writer<S> {
             Cost::OfObject(named) => self.known_object(asking.place, &named.object)?,
             Cost::Nothing | Cost::Amount(_) | Cost::Unknown => None,
         };
-        let capped = capped(asking.key, asking.path);
-        Ok(
-            match price(&asking.command.cost, object, capped, key.worst_case) {
-                Pricing::Priced { cost, amount, by } => Ok(Price {
-                    cost,
+        let terms = PriceTerms {
+            capped: capped(asking.key, asking.path),
+            worst_case: key.worst_case,
+            rates: self
+                .terms
+                .get(&key.grant.vendor)
+                .map_or(&NO_RATES, |terms| &terms.rates),
+        };
+        Ok(match price(&asking.command.cost, object, terms) {
+            Pricing::Priced {
+                cost,
+                amount,
+                rate,
+                by,
+            } => Ok(Price {
+                cost,
+                amount,
+                rate,
+                by: Some(by),
+            }),
+            Pricing::AboveEveryCap(minor) => {
+                let price = Price {
+                    amount: Some(minor),
+                    ..Price::default()
+                };
+                Err(Box::new((above_every_cap(asking), price)))
+            }
+            Pricing::AmountUnknown(amount) => {
+                let price = Price {
                     amount,
-                    by: Some(by),
-                }),
-                Pricing::AboveEveryCap(minor) => {
-                    let price = Price {
-                        amount: Some(minor),
-                        ..Price::default()
-                    };
-                    Err(Box::new((above_every_cap(asking), price)))
-                }
-                Pricing::AmountUnknown(amount) => {
-                    let price = Price {
-                        amount,
-                        ..Price::default()
-                    };
-                    let refusal = Refusal::plain(RefusalCode::AmountUnknown);
-                    Err(Box::new((refusal, price)))
-                }
-            },
-        )
+                    ..Price::default()
+                };
+                let refusal = Refusal::plain(RefusalCode::AmountUnknown);
+                Err(Box::new((refusal, price)))
+            }
+        })
     }
 
     fn known_object(
@@ -184,6 +199,7 @@ impl<S: Store> Writer<S> {
         });
         Ok(Some(KnownObject {
             amount: known.amount,
+            rate: open.first().and_then(|row| row.rate),
             open: held.filter(|_| !open.is_empty()),
         }))
     }

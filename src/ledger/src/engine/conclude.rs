@@ -256,7 +256,7 @@ impl<S: Store> Writer<S> {
                 cost: other.cost.unwrap_or_default(),
             })
             .collect();
-        let taken = executed_cost(executed.amount);
+        let taken = executed_cost(executed.amount, (row.amount, row.rate));
         let settlement = settle(executed.money, row.cost, taken, &parts);
         let along = open
             .into_iter()

@@ -9,7 +9,7 @@ use keybrake_contract::wire::{CommandResult, Reserve};
 use super::path::Path;
 use super::writer::Writer;
 use crate::audit::{BalanceAfter, CapRefused, Decided};
-use crate::book::PricedBy;
+use crate::book::{PricedBy, Rate};
 use crate::store::{
     Admission, FullKey, Kind, Link, NewRequest, PlaceNumber, RequestNumber, Store, StoreError,
 };
@@ -29,6 +29,7 @@ pub(super) struct Asking<'a> {
 pub(super) struct Price {
     pub cost: Option<Micros>,
     pub amount: Option<Minor>,
+    pub rate: Option<Rate>,
     pub by: Option<PricedBy>,
 }
 
@@ -78,6 +79,7 @@ impl<S: Store> Writer<S> {
             fingerprint: None,
             full_fingerprint: None,
             amount: price.amount,
+            rate: price.rate,
             cost: price.cost,
             deadline: None,
             forwarded_before: false,
@@ -147,6 +149,7 @@ impl<S: Store> Writer<S> {
             reserve: Some(command.id).filter(|id| *id != hold),
             run_id: facts.run_id.as_deref(),
             traceparent: facts.traceparent.as_deref(),
+            usd_per_unit: price.rate.map(|rate| rate.to_string()),
             vendor: &facts.vendor,
             workspace: &key.workspace,
         };

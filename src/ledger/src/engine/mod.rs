@@ -26,10 +26,10 @@ mod reserve;
 mod resolve;
 mod statement;
 mod summary;
+mod terms;
 mod work;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -46,6 +46,7 @@ use self::heads::Signer;
 use self::keys::{Change, Drawn, draw};
 use self::pool::Pool;
 use self::resolve::Resolved;
+use self::terms::{Terms, terms_of};
 use self::work::{CLOCK_TOLERANCE_MS, Job, Reply, Shared};
 use self::writer::Writer;
 use crate::book::{Evidence, Finding};
@@ -54,6 +55,7 @@ use crate::model::{
     AuditQuery, Balance, Entry, IssuedKey, Key, KeyChange, KeyFilter, NewKey, Page, UnknownQuery,
     UnknownRequest,
 };
+use crate::rates::RateTable;
 use crate::signing::SigningOptions;
 use crate::store::{Database, ListError, Reads, Store, StoreError, WithStore};
 
@@ -85,6 +87,8 @@ pub struct LedgerOptions {
     pub commands_kept_ms: i64,
     /// How the heads of the audit chain are signed and kept.
     pub signing: SigningOptions,
+    /// What other currencies cost; without it only dollars have a price.
+    pub rates: Option<RateTable>,
 }
 
 impl LedgerOptions {
@@ -100,6 +104,7 @@ impl LedgerOptions {
             answers_kept_ms: 400 * 24 * 3_600_000,
             commands_kept_ms: 3_600_000,
             signing: SigningOptions::default(),
+            rates: None,
         }
     }
 }
@@ -131,24 +136,13 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`], one clear line.
     pub fn open(options: LedgerOptions, clock: Clock, packs: Vec<Pack>) -> Result<Self, OpenError> {
-        let memory = packs.iter().filter_map(|pack| {
-            let idempotency = pack.idempotency();
-            let trusted = idempotency.window_ms?.saturating_sub(idempotency.margin_ms);
-            let trusted_ms = i64::try_from(trusted).unwrap_or(i64::MAX);
-            Some((pack.vendor().to_owned(), trusted_ms))
-        });
-        let vendors = packs.iter().map(|pack| pack.vendor().to_owned()).collect();
-        Self::open_with(options, clock, vendors, memory.collect())
+        let terms = terms_of(&packs, options.rates.as_ref());
+        Self::open_with(options, clock, terms)
     }
 
-    /// As [`Self::open`], with the vendors' names and for how many milliseconds each is relied on to remember an
-    /// idempotency key.
-    fn open_with(
-        options: LedgerOptions,
-        clock: Clock,
-        vendors: Vec<String>,
-        vendor_memory_ms: HashMap<String, i64>,
-    ) -> Result<Self, OpenError> {
+    /// As [`Self::open`], with what is relied on at each vendor.
+    fn open_with(options: LedgerOptions, clock: Clock, terms: Terms) -> Result<Self, OpenError> {
+        let vendors = terms.keys().cloned().collect();
         let database = options.database.clone();
         let (jobs, waiting) = sync_channel(options.queue);
         let last_event_at = Arc::new(AtomicI64::new(i64::MIN));
@@ -156,7 +150,7 @@ impl Ledger {
         let (away_sender, away) = watch::channel(None);
         let start = Start {
             options,
-            vendor_memory_ms,
+            terms,
             clock: clock.clone(),
             waiting,
             shared: Shared {
@@ -477,7 +471,7 @@ impl Ledger {
 /// A writer that is about to start on whichever store the database has.
 struct Start {
     options: LedgerOptions,
-    vendor_memory_ms: HashMap<String, i64>,
+    terms: Terms,
     clock: Clock,
     waiting: Receiver<Job>,
     shared: Shared,
@@ -489,7 +483,7 @@ impl WithStore for Start {
     fn with<S: Store + 'static>(self, mut store: S) -> Self::Output {
         let Self {
             options,
-            vendor_memory_ms,
+            terms,
             clock,
             waiting,
             shared,
@@ -500,7 +494,7 @@ impl WithStore for Start {
             why,
         };
         let signer = Signer::open(&mut store, &options)?;
-        let writer = Writer::new(store, signer, options, vendor_memory_ms)
+        let writer = Writer::new(store, signer, options, terms)
             .map_err(|error| unusable(error.to_string()))?;
         shared
             .last_event_at

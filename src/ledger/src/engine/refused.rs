@@ -96,6 +96,7 @@ impl<S: Store> Writer<S> {
             fingerprint: None,
             full_fingerprint: None,
             amount: command.amount,
+            rate: None,
             cost: None,
             deadline: None,
             forwarded_before: false,
@@ -147,6 +148,7 @@ impl<S: Store> Writer<S> {
             reserve: None,
             run_id: facts.run_id.as_deref(),
             traceparent: facts.traceparent.as_deref(),
+            usd_per_unit: None,
             vendor: &facts.vendor,
             workspace: &key.key.workspace,
         };

@@ -152,8 +152,9 @@ impl<S: Store> Writer<S> {
     /// Whether the vendor still remembers a key that it may have seen first at this instant.
     fn vendor_window(&self, vendor: &str, first_attempt_at: i64) -> VendorWindow {
         let age = self.now.saturating_sub(first_attempt_at);
-        match self.vendor_memory_ms.get(vendor) {
-            Some(memory_ms) if age < *memory_ms => VendorWindow::Open,
+        let memory_ms = self.terms.get(vendor).and_then(|terms| terms.memory_ms);
+        match memory_ms {
+            Some(memory_ms) if age < memory_ms => VendorWindow::Open,
             _ => VendorWindow::Closed,
         }
     }
@@ -192,6 +193,7 @@ impl<S: Store> Writer<S> {
         let price = Price {
             cost: row.cost,
             amount: row.amount,
+            rate: row.rate,
             by: None,
         };
         self.decided(asking, Some(attempt), price, &[], None, row.id)?;

@@ -16,6 +16,7 @@ use super::key_cache::KeyCache;
 use super::outcome::SWEEP;
 use super::path::Path;
 use super::remembered::Remembered;
+use super::terms::Terms;
 use super::{Figures, Histogram, LedgerOptions, Prepared, Received, summary};
 use crate::audit::{self, CapRefused};
 use crate::store::{
@@ -43,8 +44,7 @@ const COMMIT_COMMANDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024
 pub(super) struct Writer<S> {
     pub(super) store: S,
     pub(super) options: LedgerOptions,
-    /// For how long each vendor with idempotency is relied on to remember a key, the margin taken off.
-    pub(super) vendor_memory_ms: HashMap<String, i64>,
+    pub(super) terms: Terms,
     /// The instant of the transaction at hand; never before that of an earlier event.
     pub(super) now: i64,
     pub(super) keys: KeyCache,
@@ -90,7 +90,7 @@ impl<S: Store> Writer<S> {
         mut store: S,
         signer: Signer,
         options: LedgerOptions,
-        vendor_memory_ms: HashMap<String, i64>,
+        terms: Terms,
     ) -> Result<Self, StoreError> {
         let head = store.chain_head()?;
         let open_attempts = store.open_attempts()?;
@@ -98,7 +98,7 @@ impl<S: Store> Writer<S> {
         Ok(Self {
             store,
             options,
-            vendor_memory_ms,
+            terms,
             now: head.at,
             keys: KeyCache::default(),
             paths: HashMap::new(),

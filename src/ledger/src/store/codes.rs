@@ -3,6 +3,7 @@
 use keybrake_contract::lifecycle::{HoldState, RecordState};
 
 use super::{AttemptState, Kind};
+use crate::book::Rate;
 use crate::model::{BudgetState, EntryOutcome};
 
 /// A closed set as a number in a column.
@@ -42,6 +43,16 @@ coded!(
 );
 
 coded!(BudgetState: BudgetState::Open = 0, BudgetState::Frozen = 1, BudgetState::Closed = 2, BudgetState::Tripped = 3);
+
+/// An exchange rate as its column keeps it.
+pub fn rate_of(picos: i64) -> Option<Rate> {
+    Rate::from_picos(picos.cast_unsigned())
+}
+
+/// An exchange rate for its column: its 64 bits.
+pub fn rate_code(rate: Option<Rate>) -> Option<i64> {
+    rate.map(|rate| rate.picos().cast_signed())
+}
 
 #[cfg(test)]
 mod tests {

@@ -188,6 +188,7 @@ fn put_drawing<S: Store>(
             fingerprint: Some(&Digest::of(b"print")),
             full_fingerprint: None,
             amount: Some(cents(amount)),
+            rate: None,
             cost: Some(usd(i64::try_from(amount).unwrap())),
             deadline: Some(at + 100),
             forwarded_before: false,

@@ -7,6 +7,7 @@ mod codes;
 pub(crate) mod conformance;
 mod database;
 mod error;
+mod event_facts;
 pub mod migrate;
 mod pieces;
 pub mod postgres;

@@ -5,7 +5,7 @@ use keybrake_contract::lifecycle::State;
 use keybrake_contract::money::{Micros, Minor};
 
 use super::{EventRow, FullKey, Kind};
-use crate::book::Parts;
+use crate::book::{Parts, Rate};
 use crate::model::EntryOutcome;
 
 /// One piece. They come in this order: events, each followed by the heads that were signed at it; keys; requests; balances.
@@ -72,6 +72,8 @@ pub struct RequestPiece {
     pub vendor_request_id: Option<String>,
     /// Number of the event in which evidence decided it.
     pub resolution: Option<u64>,
+    /// The exchange rate in its cost.
+    pub rate: Option<Rate>,
 }
 
 /// A balance.

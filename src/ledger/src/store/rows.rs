@@ -8,7 +8,7 @@ use keybrake_contract::lifecycle::{HoldState, RecordState, State};
 use keybrake_contract::money::{Micros, Minor};
 use keybrake_contract::wire::StoredAnswer;
 
-use crate::book::Parts;
+use crate::book::{Parts, Rate};
 use crate::model::{Budget, EntryOutcome, Key};
 
 /// Numbers requests in the order in which they were decided.
@@ -186,6 +186,8 @@ pub struct NewRequest<'a> {
     pub full_fingerprint: Option<&'a Digest>,
     /// As far as known.
     pub amount: Option<Minor>,
+    /// The exchange rate in `cost`, when its currency needs one.
+    pub rate: Option<Rate>,
     /// In dollars, as far as known.
     pub cost: Option<Micros>,
     /// Admitted: until when the first attempt's outcome is awaited.
@@ -244,6 +246,8 @@ pub struct HoldRow {
     pub full_fingerprint: Option<Digest>,
     /// As far as known.
     pub amount: Option<Minor>,
+    /// The exchange rate in `cost`, when its currency needs one.
+    pub rate: Option<Rate>,
     /// In dollars, as far as known.
     pub cost: Option<Micros>,
     /// Of record and hold; of no meaning for refusals.

@@ -187,6 +187,7 @@ pub const TABLES: &[Table] = &[
             ("full_fingerprint", Bytes),
             ("budget", Integer),
             ("asked", Integer),
+            ("rate", Integer),
         ],
     ),
     table(

@@ -178,6 +178,7 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
         };
         let within = match constraint {
             Constraint::OneOf(allowed) => allowed.contains(&given.value),
+            Constraint::Prefix(begin) => given.value.starts_with(&begin.prefix),
             Constraint::Range(range) => plain_integer(&given.value).is_some_and(|number| {
                 range.min.is_none_or(|min| min <= number)
                     && range.max.is_none_or(|max| number <= max)

@@ -5,7 +5,7 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::wire::OfObject;
 use proptest::prelude::*;
 
-use keybrake_contract::grant::{AllowedEndpoint, Constraint, IdempotencyRule};
+use keybrake_contract::grant::{AllowedEndpoint, Constraint, IdempotencyRule, Prefix};
 use keybrake_contract::money::Currency;
 
 use super::*;
@@ -47,6 +47,12 @@ fn constrained(pairs: &[(&str, Constraint)]) -> Grant {
             "charges.capture",
         ])
     }
+}
+
+fn begins(text: &str) -> Constraint {
+    Constraint::Prefix(Prefix {
+        prefix: text.to_owned(),
+    })
 }
 
 fn one_of(texts: &[&str]) -> Constraint {
@@ -164,6 +170,11 @@ fn constraints_bound_each_field_and_want_it_to_be_there() {
         ("customer", one_of(&["cus_aaa", "cus_b"]), true),
         ("customer", one_of(&["cus_b"]), false),
         ("currency", one_of(&["eur"]), false),
+        ("customer", begins("cus_"), true),
+        ("customer", begins("cus_aaa"), true),
+        ("customer", begins("cus_aaaa"), false),
+        ("customer", begins("us_"), false),
+        ("metadata[team]", begins("x"), false),
         ("amount", range(None, Some(999)), true),
         ("amount", range(None, Some(998)), false),
         ("amount", range(Some(1_000), None), false),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
 
 use super::compile_endpoints::compile_endpoints;
@@ -19,6 +20,8 @@ use super::{
 
 /// Most characters of an idempotency key that the ledger takes.
 const MAX_KEY_LENGTH: usize = 255;
+/// Most decimals of a currency.
+const MAX_CURRENCY_DECIMALS: u8 = 3;
 /// Digits that always fit into 64 bits.
 const MAX_DIGITS: usize = 18;
 
@@ -35,6 +38,7 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         forward_headers,
         idempotency,
         parameters,
+        currency_decimals,
         audit_params,
         refusal,
         answer_headers,
@@ -90,6 +94,7 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         account_headers,
         idempotency,
         parameters: compile_parameters(parameters)?,
+        currency_decimals: compile_currency_decimals(currency_decimals)?,
         audit_params: field_names("audit_params", audit_params)?,
         refusal: compile_refusal(refusal)?,
         answer_headers: compile_answer_headers(answer_headers)?,
@@ -102,6 +107,22 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         endpoints,
         index,
     })
+}
+
+fn compile_currency_decimals(given: BTreeMap<String, u8>) -> Made<BTreeMap<Currency, u8>> {
+    let mut compiled = BTreeMap::new();
+    for (name, decimals) in given {
+        let place = || format!("currency_decimals.{name}");
+        let currency = Currency::parse(&name)
+            .map_err(|_| InvalidPack::new(place(), "a three-letter currency code"))?;
+        if decimals > MAX_CURRENCY_DECIMALS {
+            return wrong(place(), "0 to 3 decimals");
+        }
+        if compiled.insert(currency, decimals).is_some() {
+            return wrong(place(), "each currency once");
+        }
+    }
+    Ok(compiled)
 }
 
 fn compile_credential(dto: CredentialDto) -> Made<CredentialRules> {

@@ -30,6 +30,9 @@ pub(super) struct PackDto {
     pub forward_headers: Vec<String>,
     pub idempotency: IdempotencyDto,
     pub parameters: ParametersDto,
+    /// Decimals of a currency's whole unit, where it has not two.
+    #[serde(default)]
+    pub currency_decimals: BTreeMap<String, u8>,
     pub audit_params: Vec<String>,
     pub refusal: RefusalDto,
     pub answer_headers: AnswerHeadersDto,

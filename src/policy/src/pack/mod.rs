@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use keybrake_contract::endpoint::EndpointPattern;
 use keybrake_contract::grant::AllowedEndpoint;
+use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
 use serde_json::Value;
 
@@ -40,6 +41,7 @@ pub struct Pack {
     pub(crate) headers: HeaderPlaces,
     pub(crate) idempotency: PackIdempotency,
     pub(crate) parameters: ParameterRules,
+    currency_decimals: BTreeMap<Currency, u8>,
     pub(crate) audit_params: Vec<String>,
     pub(crate) refusal: RefusalShape,
     pub(crate) answer_headers: AnswerHeaders,
@@ -74,6 +76,12 @@ impl Pack {
     #[must_use]
     pub const fn idempotency(&self) -> &PackIdempotency {
         &self.idempotency
+    }
+
+    /// How many decimals a currency's whole unit has in this vendor's amounts: two unless the pack says otherwise. At most three.
+    #[must_use]
+    pub fn currency_decimals(&self, currency: Currency) -> u8 {
+        self.currency_decimals.get(&currency).copied().unwrap_or(2)
     }
 
     /// Where the vendor's own records show whether a request was executed; `None`: nowhere.

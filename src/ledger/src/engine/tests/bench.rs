@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "not every store's tests use all of it")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,11 +11,13 @@ use keybrake_contract::grant::{AllowedEndpoint, Grant, IdempotencyRule};
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::wire::*;
+use keybrake_policy::pack::{Pack, builtin};
 use serde_json::value::to_raw_value;
 use tempfile::TempDir;
 
 use super::place::Place;
 use crate::clock::{Clock, Hand, timestamp};
+use crate::engine::terms::{Terms, VendorTerms};
 use crate::engine::{
     Ledger, LedgerOptions, OpenError, Received, Trust, Unavailable, VerifyReport, verify,
 };
@@ -117,6 +119,11 @@ impl Bench {
 
     /// Closes the ledger and opens its database again.
     pub async fn reopened(self) -> Self {
+        self.reopened_with(|_| {}).await
+    }
+
+    /// The same with other options.
+    pub async fn reopened_with(self, change: impl FnOnce(&mut LedgerOptions)) -> Self {
         let Self {
             ledger,
             hand,
@@ -125,7 +132,9 @@ impl Bench {
             clock,
         } = self;
         ledger.close().await;
-        let ledger = open(place.options(folder.path()), &clock).unwrap();
+        let mut options = place.options(folder.path());
+        change(&mut options);
+        let ledger = open(options, &clock).unwrap();
         Self {
             ledger,
             hand,
@@ -295,9 +304,17 @@ pub fn new_budget(name: &str, parent: Option<&str>, caps: Caps) -> NewBudget {
 }
 
 pub fn open(options: LedgerOptions, clock: &Clock) -> Result<Ledger, OpenError> {
-    let vendors = vec!["stripe".to_owned(), "twilio".to_owned()];
-    let memory = HashMap::from([("stripe".to_owned(), 23 * HOUR)]);
-    aside(|| Ledger::open_with(options, clock.clone(), vendors, memory))
+    let rates = options.rates.as_ref();
+    let stripe = Pack::parse(builtin("stripe").unwrap()).unwrap();
+    let terms = |memory_ms| VendorTerms {
+        memory_ms,
+        rates: rates.map(|table| table.at(&stripe)).unwrap_or_default(),
+    };
+    let terms = Terms::from([
+        ("stripe".to_owned(), terms(Some(23 * HOUR))),
+        ("twilio".to_owned(), terms(None)),
+    ]);
+    aside(|| Ledger::open_with(options, clock.clone(), terms))
 }
 
 pub fn open_at(database: &Path, clock: &Clock) -> Result<Ledger, OpenError> {

@@ -19,6 +19,7 @@ mod money_tests;
 mod objects_tests;
 mod on_postgres;
 mod place;
+mod rates_tests;
 mod rolling_tests;
 mod signed_tests;
 mod statement_tests;

@@ -33,6 +33,8 @@ mod lifecycle_tests;
 mod money_tests;
 #[path = "objects_tests.rs"]
 mod objects_tests;
+#[path = "rates_tests.rs"]
+mod rates_tests;
 #[path = "rolling_tests.rs"]
 mod rolling_tests;
 #[path = "several_tests.rs"]

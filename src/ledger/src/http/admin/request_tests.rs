@@ -43,7 +43,7 @@ fn every_field_arrives() {
         r#"{"label":"l","vendor":"stripe","allowed_endpoints":["charges.create","GET /v1/charges/{id}"],
             "per_request_usd_cap":"1","monthly_usd_cap":2.5,"rolling_usd_cap":"4.50","rolling_hours":6,"lifetime_usd_cap":"3.01","max_requests":7,
             "expires_at":"2027-02-01T00:00:00Z","workspace":"team-a",
-            "constraints":{"customer":["cus_a"],"amount":{"min":1,"max":2999}},"vendor_accounts":["acct_1"],
+            "constraints":{"customer":["cus_a"],"description":{"prefix":"July "},"amount":{"min":1,"max":2999}},"vendor_accounts":["acct_1"],
             "idempotency":"derived","derive_scope":"2026-07","derive_from":["customer"],"worst_case_usd":5,
             "metadata":{"a":[1]},"budget":"july","duplicate_window_seconds":60,"duplicate_fields":["source"]}"#,
     );
@@ -71,6 +71,9 @@ fn every_field_arrives() {
     assert_eq!(
         key.grant.constraints["customer"],
         Constraint::OneOf(vec!["cus_a".to_owned()])
+    );
+    assert!(
+        matches!(&key.grant.constraints["description"], Constraint::Prefix(begin) if begin.prefix == "July ")
     );
     assert!(
         matches!(key.grant.constraints["amount"], Constraint::Range(range) if range.max == Some(2999))

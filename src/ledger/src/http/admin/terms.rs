@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use keybrake_contract::grant::{Constraint, IdempotencyRule, Range};
+use keybrake_contract::grant::{Constraint, IdempotencyRule, Prefix, Range};
 use keybrake_policy::pack::{DefaultRule, Pack};
 
 use crate::http::fields::{self, Fields};
@@ -84,9 +84,16 @@ fn constraint(name: &str, raw: &str) -> Result<Constraint, String> {
     if raw.starts_with('[') {
         return fields::texts(MAX_LIST, MAX_TEXT)(raw).map(Constraint::OneOf);
     }
-    let range = read_range(raw)?;
+    let bound = Fields::read(raw, "", &["prefix", "min", "max"]).map_err(|_| {
+        "must be a list of strings, or an object with `prefix`, or with `min`, `max` or both"
+            .to_owned()
+    })?;
+    if bound.has("prefix") {
+        return read_prefix(bound).map(Constraint::Prefix);
+    }
+    let range = read_range(bound)?;
     match (range.min, range.max) {
-        (None, None) => Err("needs `min`, `max` or both".to_owned()),
+        (None, None) => Err("needs `prefix`, or `min`, `max` or both".to_owned()),
         (Some(min), Some(max)) if min > max => {
             Err("has `min` above `max`: nothing would be allowed".to_owned())
         }
@@ -94,20 +101,31 @@ fn constraint(name: &str, raw: &str) -> Result<Constraint, String> {
     }
 }
 
-fn read_range(raw: &str) -> Result<Range, String> {
-    let mut range = Fields::read(raw, "", &["min", "max"]).map_err(|_| {
-        "must be a list of strings, or an object with `min`, `max` or both".to_owned()
-    })?;
+fn read_prefix(mut bound: Fields<'_>) -> Result<Prefix, String> {
+    if bound.has("min") || bound.has("max") {
+        return Err("has `prefix` beside `min` or `max`: a text has no order".to_owned());
+    }
+    let prefix = bound.take("prefix", fields::line(MAX_TEXT));
+    finished(bound)?;
+    prefix
+        .map(|prefix| Prefix { prefix })
+        .ok_or_else(|| "needs `prefix`".to_owned())
+}
+
+fn read_range(mut range: Fields<'_>) -> Result<Range, String> {
     let min = range.take("min", fields::whole(0, fields::MAX_EXACT));
     let max = range.take("max", fields::whole(0, fields::MAX_EXACT));
-    match range.finish() {
-        Ok(()) => Ok(Range { min, max }),
-        Err(faults) => Err(faults
+    finished(range)?;
+    Ok(Range { min, max })
+}
+
+fn finished(bound: Fields<'_>) -> Result<(), String> {
+    bound.finish().map_err(|faults| {
+        let told = faults
             .into_iter()
-            .map(|fault| format!("`{}` {}", fault.field, fault.message))
-            .collect::<Vec<_>>()
-            .join("; ")),
-    }
+            .map(|fault| format!("`{}` {}", fault.field, fault.message));
+        told.collect::<Vec<_>>().join("; ")
+    })
 }
 
 /// The idempotency rule: as said, else the pack's own.

@@ -1,7 +1,5 @@
 //! Audit entries: each is a row of `requests` with the facts of its event.
 
-use std::collections::BTreeMap;
-
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 use tokio_postgres::Row;
@@ -14,6 +12,7 @@ use crate::model::{
     AuditQuery, Entry, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
 };
 use crate::store::codes::Coded as _;
+use crate::store::event_facts::EventFacts;
 use crate::store::{Kind, ListError, RecordKey, StoreError};
 
 /// Those that moved money first, then those that may have, then the rest.
@@ -233,18 +232,6 @@ fn resolution_told(body: &[u8]) -> Option<Resolution> {
     })
 }
 
-/// The facts that stand only in the event of a request.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct EventFacts {
-    credential: String,
-    method: String,
-    path: String,
-    request_id: String,
-    param: Option<String>,
-    params: BTreeMap<String, String>,
-}
-
 fn found(row: &Row) -> Result<Found, StoreError> {
     let verdict = match code::<Kind>(row, 14)? {
         Kind::Read | Kind::Write => EntryVerdict::Admitted,
@@ -255,10 +242,7 @@ fn found(row: &Row) -> Result<Found, StoreError> {
     let alarms: Option<String> = get(row, 24)?;
     let body: Option<Vec<u8>> = get(row, 25)?;
     let resolution: Option<Vec<u8>> = get(row, 26)?;
-    // An event that was tampered with is for `audit verify` to report; its entry is shown without these facts.
-    let facts: EventFacts = body
-        .and_then(|body| serde_json::from_slice(&body).ok())
-        .unwrap_or_default();
+    let facts = EventFacts::read(body.as_deref());
     let entry = Entry {
         id: command_id(row, 1)?.to_string(),
         time: timestamp(get(row, 2)?),
@@ -278,6 +262,7 @@ fn found(row: &Row) -> Result<Found, StoreError> {
         amount: amount.map(|minor| minor.amount),
         currency: amount.map(|minor| minor.currency),
         cost_usd: get::<Option<i64>>(row, 13)?.map(|cost| Micros::new(cost).to_string()),
+        usd_per_unit: facts.usd_per_unit,
         verdict,
         reason: get(row, 15)?,
         param: facts.param,

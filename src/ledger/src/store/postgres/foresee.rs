@@ -10,14 +10,12 @@ use super::budgets::{budget_columns, full_budget};
 use super::known::{Facts, Known, Subject, is_open, range, split};
 use super::link::Question;
 use super::rows::{
-    code_if_any, command_id, digest, full_key, get, hold_columns, hold_row, key_columns,
-    known_answer, parameters, parts, record_key, small,
+    HOLD_COLUMNS, code_if_any, command_id, digest, full_key, get, hold_columns, hold_row,
+    key_columns, known_answer, parameters, parts, record_key, small,
 };
 use super::turn::PostgresStore;
 use crate::store::{Kind, KnownCommand, RecordKey, StoreError, Wanted};
 
-/// Columns of [`hold_row`], so that what stands behind them can be found.
-const HOLD_COLUMNS: usize = 24;
 /// Columns of [`full_key`].
 const KEY_COLUMNS: usize = 15;
 

@@ -6,7 +6,7 @@ use keybrake_contract::money::Micros;
 
 use super::link::Question;
 use super::rows::{parameters, text, text_if_any};
-use crate::store::codes::Coded as _;
+use crate::store::codes::{Coded as _, rate_code};
 use crate::store::{AttemptState, Kind, NewRequest};
 
 /// See the module.
@@ -40,6 +40,7 @@ pub struct Requests {
     client_key: Vec<Option<String>>,
     fingerprint: Vec<Option<Vec<u8>>>,
     full_fingerprint: Vec<Option<Vec<u8>>>,
+    rate: Vec<Option<i64>>,
     budget: Vec<Option<i64>>,
 }
 
@@ -94,6 +95,7 @@ impl Requests {
         self.fingerprint.push(request.fingerprint.map(bytes));
         self.full_fingerprint
             .push(request.full_fingerprint.map(bytes));
+        self.rate.push(rate_code(request.rate));
     }
 
     /// How many.
@@ -111,13 +113,13 @@ impl Requests {
                  number, id, digest, at, subject, previous, place, event, kind, record, hold, outcome, attempts,
                  first_attempt, deadline, cost, amount, currency, forwarded_before, operation, label, run_id, reason,
                  record_key, idempotency_key, client_key, fingerprint, full_fingerprint,
-                 budget)
+                 budget, rate)
              SELECT * FROM unnest(
                  $1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                  $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
                  $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::bigint[], $20::text[], $21::text[],
                  $22::text[], $23::text[], $24::bytea[], $25::text[], $26::text[], $27::bytea[], $28::bytea[],
-                 $29::bigint[])",
+                 $29::bigint[], $30::bigint[])",
             parameters![
                 self.number,
                 self.id,
@@ -148,6 +150,7 @@ impl Requests {
                 self.fingerprint,
                 self.full_fingerprint,
                 self.budget,
+                self.rate,
             ],
         )
     }

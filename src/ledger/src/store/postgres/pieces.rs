@@ -11,6 +11,7 @@ use super::rows::{
     code, code_if_any, command_id, digest, full_key, get, key_columns, minor, parameters, parts,
     small, small_if_any,
 };
+use crate::store::codes::rate_of;
 use crate::store::{BalancePiece, EventRow, Piece, RequestPiece, StoreError};
 
 /// Rows that are read at a time.
@@ -157,7 +158,7 @@ fn requests(link: &mut Link, visit: Visit<'_>) -> Visited {
         "SELECT r.id, r.at, r.event, r.subject, coalesce(k.key_id, ''), r.label, r.run_id, r.operation, r.idempotency_key,
                 r.client_key, r.reason, r.kind, r.record, r.hold, r.outcome, r.cost, r.amount, r.currency, r.attempts,
                 r.replays, r.status, r.object, CASE WHEN r.charge_is_object <> 0 THEN r.object ELSE r.charge END,
-                r.vendor_request_id, r.resolution, r.number
+                r.vendor_request_id, r.resolution, r.number, r.rate
          FROM requests r LEFT JOIN keys k ON k.number = r.subject WHERE r.number > $1 ORDER BY r.number LIMIT $2",
         |row| get(row, 25),
         |row| Ok(Piece::Request(Box::new(request(row)?))),
@@ -193,6 +194,7 @@ fn request(row: &Row) -> Result<RequestPiece, StoreError> {
         charge: get(row, 22)?,
         vendor_request_id: get(row, 23)?,
         resolution: get::<Option<i64>>(row, 24)?.map(i64::cast_unsigned),
+        rate: get::<Option<i64>>(row, 26)?.and_then(rate_of),
     })
 }
 

@@ -12,7 +12,7 @@ use super::link::Parameter;
 use crate::book::Parts;
 use crate::clock::timestamp;
 use crate::model::Key;
-use crate::store::codes::Coded;
+use crate::store::codes::{Coded, rate_of};
 use crate::store::{AttemptState, FullKey, HoldRow, KnownAnswer, RecordKey, StoreError};
 
 /// Reads a column.
@@ -94,10 +94,14 @@ macro_rules! hold_columns {
     () => {
         "q.number, q.id, q.digest, q.at, q.subject, q.place, q.event, q.kind, q.record_key, q.fingerprint, \
          q.full_fingerprint, q.amount, q.currency, q.cost, q.record, q.hold, q.attempts, q.first_attempt, \
-         q.forwarded_before, q.shadow, q.status, q.object, q.budget, q.resolution"
+         q.forwarded_before, q.shadow, q.status, q.object, q.budget, q.resolution, \
+         q.rate"
     };
 }
 pub(super) use hold_columns;
+
+/// How many they are: what a question asks besides stands after them.
+pub(super) const HOLD_COLUMNS: usize = 25;
 
 pub fn hold_row(row: &Row) -> Result<HoldRow, StoreError> {
     Ok(HoldRow {
@@ -126,6 +130,7 @@ pub fn hold_row(row: &Row) -> Result<HoldRow, StoreError> {
         object: get(row, 21)?,
         budget: get(row, 22)?,
         resolution: get::<Option<i64>>(row, 23)?.map(i64::cast_unsigned),
+        rate: get::<Option<i64>>(row, 24)?.and_then(rate_of),
     })
 }
 

@@ -160,7 +160,8 @@ CREATE TABLE requests (
     fingerprint bytea,
     full_fingerprint bytea,
     budget bigint,
-    asked bigint
+    asked bigint,
+    rate bigint
 ) WITH (fillfactor = 70);
 CREATE INDEX requests_subject ON requests (subject, number);
 CREATE INDEX requests_budget ON requests (budget, number) WHERE budget IS NOT NULL;

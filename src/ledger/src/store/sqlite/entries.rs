@@ -1,7 +1,5 @@
 //! Audit entries: each is a row of `requests` with the facts of its event.
 
-use std::collections::BTreeMap;
-
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::money::Micros;
 use rusqlite::types::Value;
@@ -13,6 +11,7 @@ use crate::clock::{ceiling_ms, timestamp};
 use crate::model::{
     AuditQuery, Entry, EntryOutcome, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
 };
+use crate::store::event_facts::EventFacts;
 use crate::store::{Kind, ListError, RecordKey, StoreError};
 
 /// Those that moved money first, then those that may have, then the rest.
@@ -315,18 +314,6 @@ impl Found {
     }
 }
 
-/// The facts that stand only in the event of a request.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct EventFacts {
-    credential: String,
-    method: String,
-    path: String,
-    request_id: String,
-    param: Option<String>,
-    params: BTreeMap<String, String>,
-}
-
 fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     let kind = row.get::<_, Sql<Kind>>(14)?.0;
     let verdict = match kind {
@@ -338,10 +325,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     let alarms: Option<String> = row.get(24)?;
     let body: Option<Vec<u8>> = row.get(25)?;
     let resolution: Option<Vec<u8>> = row.get(26)?;
-    // An event that was tampered with is for `audit verify` to report; its entry is shown without these facts.
-    let facts: EventFacts = body
-        .and_then(|body| serde_json::from_slice(&body).ok())
-        .unwrap_or_default();
+    let facts = EventFacts::read(body.as_deref());
     let entry = Entry {
         id: hex::encode(row.get::<_, [u8; 24]>(1)?),
         time: timestamp(row.get(2)?),
@@ -363,6 +347,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         cost_usd: row
             .get::<_, Option<i64>>(13)?
             .map(|cost| Micros::new(cost).to_string()),
+        usd_per_unit: facts.usd_per_unit,
         verdict,
         reason: row.get(15)?,
         param: facts.param,

@@ -10,6 +10,7 @@ use super::codes::{
     Coded as _, Sql, amount, command_id, digest, digest_if_any, micros_if_any, minor, record_key,
 };
 use crate::model::EntryOutcome;
+use crate::store::codes::{rate_code, rate_of};
 use crate::store::{
     AttemptRow, AttemptState, Due, HoldChange, HoldRow, Kind, KnownAnswer, NewRequest, ObjectRow,
     PlaceNumber, RequestNumber, StoreError,
@@ -20,7 +21,7 @@ macro_rules! select_holds {
     ($condition:literal) => {
         concat!(
             "SELECT number, id, digest, at, subject, place, event, kind, record_key, fingerprint, full_fingerprint, ",
-            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object, budget, resolution ",
+            "amount, currency, cost, record, hold, attempts, first_attempt, forwarded_before, shadow, status, object, budget, resolution, rate ",
             "FROM requests WHERE ",
             $condition
         )
@@ -54,6 +55,7 @@ fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
         object: row.get(21)?,
         budget: row.get(22)?,
         resolution: row.get::<_, Option<i64>>(23)?.map(i64::cast_unsigned),
+        rate: row.get::<_, Option<i64>>(24)?.and_then(rate_of),
     })
 }
 
@@ -124,9 +126,9 @@ pub fn add(connection: &Connection, request: &NewRequest<'_>) -> Result<(), Stor
             "INSERT OR FAIL INTO requests (
                  number, id, digest, at, subject, previous, place, event, kind, record, hold, outcome, attempts,
                  first_attempt, deadline, cost, amount, currency, forwarded_before, operation, label, run_id, reason,
-                 record_key, idempotency_key, client_key, fingerprint, full_fingerprint, budget)
+                 record_key, idempotency_key, client_key, fingerprint, full_fingerprint, budget, rate)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                     ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
+                     ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
         )?
         .execute(params![
             request.number,
@@ -158,6 +160,7 @@ pub fn add(connection: &Connection, request: &NewRequest<'_>) -> Result<(), Stor
             request.fingerprint.map(|digest| digest.as_bytes()),
             request.full_fingerprint.map(|digest| digest.as_bytes()),
             request.budget,
+            rate_code(request.rate),
         ])?;
     Ok(())
 }

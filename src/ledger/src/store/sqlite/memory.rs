@@ -160,6 +160,7 @@ fn row_of(request: &NewRequest<'_>) -> HoldRow {
         fingerprint: request.fingerprint.copied(),
         full_fingerprint: request.full_fingerprint.copied(),
         amount: request.amount,
+        rate: request.rate,
         cost: request.cost,
         state: State::ADMITTED,
         attempts: 1,

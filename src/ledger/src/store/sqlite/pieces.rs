@@ -9,6 +9,7 @@ use super::codes::{Sql, command_id, digest, micros, micros_if_any, minor};
 use super::keys;
 use crate::book::Parts;
 use crate::model::EntryOutcome;
+use crate::store::codes::rate_of;
 use crate::store::{BalancePiece, EventRow, Kind, Piece, RequestPiece};
 
 type Visit<'a> = &'a mut dyn FnMut(Piece) -> ControlFlow<()>;
@@ -97,7 +98,7 @@ fn requests(connection: &Connection, visit: Visit<'_>) -> Visited {
     let sql = "SELECT r.id, r.at, r.event, r.subject, coalesce(k.key_id, ''), r.label, r.run_id, r.operation, r.idempotency_key,
                    r.client_key, r.reason, r.kind, r.record, r.hold, r.outcome, r.cost, r.amount, r.currency, r.attempts,
                    r.replays, r.status, r.object, iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id,
-                   r.resolution
+                   r.resolution, r.rate
                FROM requests r LEFT JOIN keys k ON k.number = r.subject ORDER BY r.number";
     each(connection, sql, visit, |row| {
         Ok(Piece::Request(Box::new(request(row)?)))
@@ -134,6 +135,7 @@ fn request(row: &Row<'_>) -> rusqlite::Result<RequestPiece> {
         charge: row.get(22)?,
         vendor_request_id: row.get(23)?,
         resolution: row.get::<_, Option<i64>>(24)?.map(i64::cast_unsigned),
+        rate: row.get::<_, Option<i64>>(25)?.and_then(rate_of),
     })
 }
 

@@ -19,7 +19,8 @@ pub fn newest() -> i64 {
 /// kind 0 read, 1 write, 2 refused, 3 refused by the filter; record 0 in flight, 1 answered, 2 unknown, 3 released; hold 0 held,
 /// 1 settled, 2 released, 3 unknown; outcome 0 in flight, 1 held, 2 settled, 3 released, 4 unknown, 5 abandoned; attempts 0 open,
 /// 1 executed, 2 declined, 3 not executed, 4 not forwarded, 5 indeterminate, 6 overdue.
-/// Budget state 0 open, 1 frozen, 2 closed, 3 tripped. `requests.asked` is what a hold was reserved for, once its cost is another.
+/// Budget state 0 open, 1 frozen, 2 closed, 3 tripped. `requests.asked` is what a hold was reserved for, once its cost is another,
+/// `requests.rate` its exchange rate in trillionths of a dollar.
 /// `refusals` holds those that a brake still counts, `purchases` those that a rule about equal purchases still knows.
 /// `previous` links the requests of one key, newest first, from `subjects.last`: an index would touch a page per key.
 const VERSION_1: &str = "
@@ -164,7 +165,8 @@ CREATE TABLE requests (
     fingerprint BLOB,
     full_fingerprint BLOB,
     budget INTEGER,
-    asked INTEGER
+    asked INTEGER,
+    rate INTEGER
 ) STRICT;
 CREATE INDEX requests_budget ON requests (budget, number) WHERE budget IS NOT NULL;
 CREATE UNIQUE INDEX requests_id ON requests (id);

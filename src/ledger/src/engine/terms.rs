@@ -1,0 +1,37 @@
+//! What the ledger relies on at each vendor: how long idempotency keys are remembered there, and what currencies are worth.
+
+use std::collections::HashMap;
+
+use keybrake_policy::pack::Pack;
+
+use crate::book::Rates;
+use crate::rates::RateTable;
+
+/// By the vendor's name.
+pub(super) type Terms = HashMap<String, VendorTerms>;
+
+/// Of one vendor.
+pub(super) struct VendorTerms {
+    /// For how many milliseconds it is relied on to remember an idempotency key, the margin taken off. `None`: it knows none.
+    pub memory_ms: Option<i64>,
+    /// The exchange rates in force.
+    pub rates: Rates,
+}
+
+/// The terms of every pack.
+pub(super) fn terms_of(packs: &[Pack], table: Option<&RateTable>) -> Terms {
+    packs
+        .iter()
+        .map(|pack| {
+            let idempotency = pack.idempotency();
+            let trusted = idempotency
+                .window_ms
+                .map(|window| window.saturating_sub(idempotency.margin_ms));
+            let terms = VendorTerms {
+                memory_ms: trusted.map(|trusted| i64::try_from(trusted).unwrap_or(i64::MAX)),
+                rates: table.map(|table| table.at(pack)).unwrap_or_default(),
+            };
+            (pack.vendor().to_owned(), terms)
+        })
+        .collect()
+}
