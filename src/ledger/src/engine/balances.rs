@@ -38,10 +38,9 @@ impl<S: Store> Writer<S> {
                 };
                 let window = Window::at(kind, self.now, subject.zone);
                 match self.take(&subject, window, cap, cost)? {
-                    Ok(None) if kind == WindowKind::Rolling => {
-                        self.open_minute(subject.number, cap, asking.command.forward)?;
+                    Ok(None) => {
+                        self.open_balance(subject.number, window, cap, asking.command.forward)?;
                     }
-                    Ok(None) => {}
                     Ok(Some(parts)) => {
                         touched.push((subject.number, window.code()));
                         if kind == WindowKind::Rolling {
@@ -126,18 +125,20 @@ impl<S: Store> Writer<S> {
         Ok(())
     }
 
-    /// Makes the present minute of a rolling window for a write that takes nothing yet: the vendor may still take something.
-    fn open_minute(
+    /// Makes the balance that a write draws on which takes nothing yet: the vendor may still take something.
+    fn open_balance(
         &mut self,
         subject: KeyNumber,
+        window: Window,
         cap: Micros,
         forward: Forward,
     ) -> Result<(), StoreError> {
         if forward == Forward::Read {
             return Ok(());
         }
-        let minute = rolling::minute(self.now);
-        for (code, cap) in [(rolling::TOTAL, cap), (minute, Micros::ZERO)] {
+        let minute = (window.kind() == WindowKind::Rolling)
+            .then(|| (rolling::minute(self.now), Micros::ZERO));
+        for (code, cap) in std::iter::once((window.code(), cap)).chain(minute) {
             if self.store.balance(subject, code)?.is_none() {
                 self.store
                     .put_balance(subject, code, Parts::untouched(cap))?;

@@ -270,3 +270,33 @@ async fn a_cost_that_cannot_be_known_needs_a_worst_case() {
     let entry = bench.entry(admitted.hold).await;
     assert_eq!((entry.amount, entry.cost_usd), (Some(100), None));
 }
+
+#[tokio::test]
+async fn what_a_vendor_takes_for_a_write_that_was_to_cost_nothing_is_counted_by_every_cap() {
+    let bench = Bench::new();
+    let caps = Caps {
+        daily: Some(usd(100)),
+        monthly: Some(usd(200)),
+        lifetime: Some(usd(300)),
+        ..Caps::default()
+    };
+    bench.budget("july", None, caps).await;
+    let key = bench
+        .key_like(caps, |key| key.budget = Some("july".to_owned()))
+        .await;
+    let free = Reserve {
+        cost: Cost::Nothing,
+        ..charge(&key, 0, "k-1")
+    };
+    let admitted = bench.admitted(free).await;
+    bench.outcome(charged(&admitted, "ch_1", 60)).await;
+    let left = [40, 140, 240].map(|free| [free, 0, 60, 0]);
+    let of_key: Vec<_> = bench.balances(&key).await;
+    let of_key: Vec<_> = of_key.iter().map(|one| one.free).collect();
+    assert_eq!(of_key, [40, 140, 240].map(usd));
+    assert_eq!(bench.all_budget_parts("july").await, left);
+    let refused = bench.reserve(charge(&key, 41, "k-2")).await;
+    assert!(matches!(refused, CommandResult::Refused(_)), "{refused:?}");
+    let entry = bench.entry(admitted.hold).await;
+    assert_eq!(entry.alarms, ["amount_above_hold"]);
+}
