@@ -17,9 +17,6 @@ impl<S: Store> Writer<S> {
         command: &Refused,
         digest: &Digest,
     ) -> Result<CommandResult, StoreError> {
-        if let Some(row) = self.known_request(command.id)? {
-            return self.repeated_request(&row, command.id, digest);
-        }
         if let Some(answer) = self.repeated(command.id, digest)? {
             return Ok(answer);
         }

@@ -341,7 +341,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// The first answer to a command that was executed before and is no request of its own.
+    /// The first answer to a command that was executed before; of any kind, since an id names one command.
     pub(super) fn repeated(
         &mut self,
         id: CommandId,
@@ -349,6 +349,9 @@ impl<S: Store> Writer<S> {
     ) -> Result<Option<CommandResult>, StoreError> {
         if self.store.seen(id)? == Seen::Never {
             return Ok(None);
+        }
+        if let Some(row) = self.store.hold_by_id(id)? {
+            return self.repeated_request(&row, id, digest).map(Some);
         }
         let Some(known) = self.store.command(id)? else {
             return Ok(None);
@@ -394,16 +397,8 @@ impl<S: Store> Writer<S> {
         })
     }
 
-    /// The request that this command was executed as before, if it was.
-    pub(super) fn known_request(&mut self, id: CommandId) -> Result<Option<HoldRow>, StoreError> {
-        match self.store.seen(id)? {
-            Seen::Never => Ok(None),
-            Seen::Perhaps => self.store.hold_by_id(id),
-        }
-    }
-
     /// The first answer to a command that is a request of its own: an admitted or refused reserve, a refusal.
-    pub(super) fn repeated_request(
+    fn repeated_request(
         &mut self,
         row: &HoldRow,
         id: CommandId,

@@ -120,9 +120,46 @@ async fn one_id_for_two_commands_is_a_conflict_and_alarmed() {
         bench.send(with_id(count(2))).await,
         CommandResult::CommandIdConflict
     );
+    // Of another kind, under the id of a request: admitted, refused, refused by the filter.
+    let too_much = charge(&key, 5_000, "k-3");
+    bench.reserve(too_much.clone()).await;
+    let by_filter = refusal(key.key.digest, Some(1));
+    let recorded = bench
+        .send(Command::Refused(Box::new(by_filter.clone())))
+        .await;
+    assert_eq!(recorded, CommandResult::Recorded);
+    for taken in [first.id, too_much.id, by_filter.id] {
+        let admitted = Admitted {
+            hold: first.id,
+            attempt: 1,
+            forward_within_ms: 0,
+        };
+        let outcome = Outcome {
+            id: taken,
+            ..charged(&admitted, "ch_1", 500)
+        };
+        let release = Release {
+            id: taken,
+            reserve: first.id,
+            cause: ReleaseCause::NoAnswer,
+        };
+        for command in [
+            Command::Outcome(Box::new(outcome)),
+            Command::Release(release),
+            Command::RefusalCount(RefusalCount {
+                id: taken,
+                reason: CountedReason::NotInspectable,
+                listener: String::new(),
+                count: 1,
+            }),
+        ] {
+            let result = bench.send(command).await;
+            assert_eq!(result, CommandResult::CommandIdConflict);
+        }
+    }
     assert_eq!(bench.parts(&key).await, [1_500, 500, 0, 0]);
     let figures = bench.ledger.figures().await;
-    assert_eq!(figures.alarms["command_id_conflict"], 2);
+    assert_eq!(figures.alarms["command_id_conflict"], 11);
 }
 
 #[tokio::test]
