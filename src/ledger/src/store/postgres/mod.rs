@@ -251,6 +251,43 @@ mod tests {
         two.commit().unwrap();
     }
 
+    /// Takes the lock out of `turn`, as on an engine that has forgotten it: what is read through a `WITH` is not locked.
+    fn without_locks(schema: &Schema) {
+        schema.sql(
+            "ALTER TABLE turn RENAME TO turn_row;
+             CREATE VIEW turn AS WITH found AS MATERIALIZED (SELECT * FROM turn_row) SELECT * FROM found;
+             CREATE FUNCTION move_turn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 DELETE FROM turn_row;
+                 INSERT INTO turn_row SELECT NEW.*;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER move INSTEAD OF UPDATE ON turn FOR EACH ROW EXECUTE FUNCTION move_turn();",
+        );
+    }
+
+    #[test]
+    fn were_the_turn_not_locked_the_later_of_two_would_fail_and_be_done_again() {
+        let schema = Schema::fresh();
+        drop(open(&address(&schema.url)).unwrap());
+        without_locks(&schema);
+        let mut one = open(&address(&schema.url)).unwrap();
+        let mut two = open(&address(&schema.url)).unwrap();
+        one.begin(&Ahead::Work(&Default::default)).unwrap();
+        two.begin(&Ahead::Work(&Default::default)).unwrap();
+        one.commit().unwrap();
+        let late = two.commit().unwrap_err();
+        assert_eq!(late.fault(), Fault::Transient, "{late}");
+        two.rollback();
+        let begun = two.begin(&Ahead::Work(&Default::default)).unwrap();
+        assert_eq!(begun.others, Others::Wrote);
+        two.commit().unwrap();
+        assert_eq!(
+            schema.sql("SELECT number FROM turn_row"),
+            "2",
+            "each moved it once"
+        );
+    }
+
     #[test]
     fn two_that_start_at_once_on_an_empty_database_both_find_its_tables() {
         for _ in 0..4 {
