@@ -36,7 +36,9 @@ test-rust: ## the workspace's own tests
 test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
 
-soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one)
+soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
+	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \
+		cargo test -p keybrake-ledger --lib -- --nocapture the_ledger_does_what_the_model_does what_overlaps_answers
 	KEYBRAKE_CRASH_PAIRS=$${KEYBRAKE_CRASH_PAIRS:-200} $(VENV)/bin/python -m pytest $(E2E) -k test_two_parts_that_die $(PYTEST_ARGS)
 
 bench: python ## measure gate and ledger beside their yardsticks, a million keys too (15 minutes); writes target/bench.json

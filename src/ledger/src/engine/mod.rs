@@ -85,6 +85,8 @@ pub struct LedgerOptions {
     pub answers_kept_ms: i64,
     /// Milliseconds a command id is remembered at least.
     pub commands_kept_ms: i64,
+    /// Milliseconds between two looks for overdue attempts and other chores.
+    pub chores_every_ms: u32,
     /// How the heads of the audit chain are signed and kept.
     pub signing: SigningOptions,
     /// What other currencies cost; without it only dollars have a price.
@@ -103,6 +105,7 @@ impl LedgerOptions {
             sweep_grace_ms: 30_000,
             answers_kept_ms: 400 * 24 * 3_600_000,
             commands_kept_ms: 3_600_000,
+            chores_every_ms: 500,
             signing: SigningOptions::default(),
             rates: None,
         }

@@ -20,8 +20,6 @@ use crate::clock::Clock;
 use crate::model::{BudgetChange, BudgetNow, Key, KeyChange, NewBudget};
 use crate::store::{Ahead, Fault, Settled, Store, StoreError, Wanted};
 
-/// How often the writer looks for overdue attempts and other chores.
-const TICK: Duration = Duration::from_millis(500);
 /// How far the clock may be behind the last event.
 pub(super) const CLOCK_TOLERANCE_MS: i64 = 60_000;
 
@@ -155,9 +153,10 @@ pub(super) fn run<S: Store>(
     shared: &Shared,
 ) {
     let mut is_closing = false;
+    let every_ms = writer.options.chores_every_ms;
     // What became overdue while the ledger was down is swept before anything is answered.
     let mut next_tick = match chores(&mut writer, clock, shared) {
-        Ok(tick) => after(tick),
+        Ok(tick) => after(tick, every_ms),
         Err(error) => return fail(writer, jobs, shared, &error),
     };
     while !is_closing {
@@ -176,7 +175,7 @@ pub(super) fn run<S: Store>(
             .store(writer.last_event_at(), Ordering::Release);
         if next_tick <= Instant::now() {
             match chores(&mut writer, clock, shared) {
-                Ok(tick) => next_tick = after(tick),
+                Ok(tick) => next_tick = after(tick, every_ms),
                 Err(error) => return fail(writer, jobs, shared, &error),
             }
         }
@@ -193,11 +192,12 @@ pub(super) fn run<S: Store>(
 }
 
 /// When the next chores are due.
-fn after(tick: Tick) -> Instant {
+fn after(tick: Tick, every_ms: u32) -> Instant {
     let now = Instant::now();
+    let every = Duration::from_millis(u64::from(every_ms));
     match tick {
         Tick::More => now,
-        Tick::Done => now.checked_add(TICK).unwrap_or(now),
+        Tick::Done => now.checked_add(every).unwrap_or(now),
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Bench {
     pub hand: Hand,
     pub folder: Folder,
     pub place: Place,
+    options: LedgerOptions,
     clock: Clock,
 }
 
@@ -49,6 +50,12 @@ pub struct Folder(Option<TempDir>);
 impl Folder {
     pub fn new() -> Self {
         Self(Some(tempfile::tempdir().unwrap()))
+    }
+
+    /// In memory where that can be had: for tests of many commits that are not about disks.
+    pub fn in_memory() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self(Some(folder.unwrap()))
     }
 
     pub fn path(&self) -> &Path {
@@ -80,7 +87,10 @@ impl Bench {
     }
 
     pub fn with(change: impl FnOnce(&mut LedgerOptions)) -> Self {
-        let folder = Folder::new();
+        Self::in_folder(Folder::new(), change)
+    }
+
+    pub fn in_folder(folder: Folder, change: impl FnOnce(&mut LedgerOptions)) -> Self {
         let place = Place::new(folder.path());
         Self::opened(place, folder, change)
     }
@@ -94,12 +104,13 @@ impl Bench {
         let (clock, hand) = Clock::manual(NOON);
         let mut options = place.options(folder.path());
         change(&mut options);
-        let ledger = open(options, &clock).unwrap();
+        let ledger = open(options.clone(), &clock).unwrap();
         Self {
             ledger,
             hand,
             folder,
             place,
+            options,
             clock,
         }
     }
@@ -110,7 +121,7 @@ impl Bench {
 
     /// Another ledger on the same database and clock.
     pub fn another(&self) -> Ledger {
-        open(self.place.options(self.folder.path()), &self.clock).unwrap()
+        open(self.options.clone(), &self.clock).unwrap()
     }
 
     pub fn clock(&self) -> &Clock {
@@ -129,17 +140,18 @@ impl Bench {
             hand,
             folder,
             place,
+            mut options,
             clock,
         } = self;
         ledger.close().await;
-        let mut options = place.options(folder.path());
         change(&mut options);
-        let ledger = open(options, &clock).unwrap();
+        let ledger = open(options.clone(), &clock).unwrap();
         Self {
             ledger,
             hand,
             folder,
             place,
+            options,
             clock,
         }
     }

@@ -25,10 +25,14 @@ mod endings_tests;
 mod evidence_tests;
 #[path = "gathered_tests.rs"]
 mod gathered_tests;
+#[path = "histories_tests.rs"]
+mod histories_tests;
 #[path = "keys_tests.rs"]
 mod keys_tests;
 #[path = "lifecycle_tests.rs"]
 mod lifecycle_tests;
+#[path = "model_tests.rs"]
+mod model_tests;
 #[path = "money_tests.rs"]
 mod money_tests;
 #[path = "objects_tests.rs"]
@@ -49,6 +53,15 @@ mod place {
     use crate::engine::{LedgerOptions, Trust, verify};
     use crate::store::Database;
     use crate::store::postgres::server::Schema;
+
+    /// Sequences of the model's test: each takes longer here.
+    pub const CASES: u32 = 8;
+    /// For its ledger: a look is some round trips.
+    pub const CHORES_EVERY_MS: u32 = 50;
+    /// Histories of overlapping commands.
+    pub const HISTORIES: u32 = 10;
+    /// Ledgers on one database.
+    pub const LEDGERS: usize = 2;
 
     pub struct Place {
         pub schema: Schema,

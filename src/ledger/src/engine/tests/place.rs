@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 use crate::engine::LedgerOptions;
 use crate::store::Database;
 
+/// Sequences of the model's test.
+pub const CASES: u32 = 90;
+/// For its ledger.
+pub const CHORES_EVERY_MS: u32 = 5;
+/// Histories of overlapping commands.
+pub const HISTORIES: u32 = 60;
+/// Ledgers on one database: a file has one.
+pub const LEDGERS: usize = 1;
+
 pub struct Place(PathBuf);
 
 impl Place {
