@@ -135,6 +135,34 @@ async fn a_command_answered_at_one_gets_the_same_answer_at_the_other() {
     other.close().await;
 }
 
+#[tokio::test]
+async fn a_command_again_is_known_also_when_another_ledger_has_written_since() {
+    let bench = Bench::new();
+    let other = bench.another();
+    let key = bench.key(daily(2_000)).await;
+    // No record leads to it: it has no idempotency key, or the key has gone to another request.
+    let without_key = Reserve {
+        idempotency: None,
+        ..charge(&key, 300, "")
+    };
+    let declined = charge(&key, 500, "k-1");
+    for first in [without_key, declined] {
+        let admitted = bench.admitted(first.clone()).await;
+        let outcome = outcome_of(&admitted, AttemptOutcome::DeclinedFinal);
+        bench.outcome(outcome).await;
+        if first.idempotency.is_some() {
+            bench.admitted(charge(&key, 500, "k-1")).await;
+        }
+        // This ledger is alone and relies on its memory, until the other one writes.
+        bench.admitted(charge(&key, 1, &first.id.to_string())).await;
+        let elsewhere = charge(&key, 1, &format!("other-{}", first.id));
+        assert!(is_admitted(&reserve(&other, elsewhere).await));
+        let again = reserve(&bench.ledger, first).await;
+        assert_eq!(again, CommandResult::Admitted(admitted));
+    }
+    other.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_idempotency_key_at_two_ledgers_is_one_execution() {
     let bench = Bench::new();

@@ -56,7 +56,11 @@ impl Foreseen {
         for lesson in self.lessons {
             if let Lesson::LookedUp(ids) = lesson {
                 for id in ids {
-                    known.facts.looked_up(id);
+                    // A request that was known when the questions were put was not asked for. When that was forgotten since,
+                    // because another ledger has written, nothing is known of it: it was not looked up.
+                    if known.facts.by_id.contains_key(&id) {
+                        known.facts.looked_up(id);
+                    }
                 }
                 continue;
             }
