@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::clock::timestamp;
+use crate::model::Resolution;
+
 /// As the event of a request tells them.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -24,4 +27,18 @@ impl EventFacts {
         body.and_then(|body| serde_json::from_slice(body).ok())
             .unwrap_or_default()
     }
+}
+
+/// What the event of a resolution says of it.
+pub fn resolution_told(body: &[u8]) -> Option<Resolution> {
+    #[derive(Deserialize)]
+    struct Told {
+        at: i64,
+        evidence: serde_json::Value,
+    }
+    let Told { at, evidence } = serde_json::from_slice(body).ok()?;
+    Some(Resolution {
+        at: timestamp(at),
+        evidence,
+    })
 }

@@ -5,10 +5,12 @@
 mod codes;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod counters;
 mod database;
 mod error;
 mod event_facts;
 pub mod migrate;
+mod paging;
 mod pieces;
 pub mod postgres;
 mod reads;

@@ -9,7 +9,7 @@ use keybrake_contract::money::{Micros, Minor};
 use keybrake_contract::wire::StoredAnswer;
 
 use crate::book::{Parts, Rate};
-use crate::model::{Budget, EntryOutcome, Key};
+use crate::model::{Budget, EntryOutcome, EntryVerdict, Key};
 
 /// Numbers requests in the order in which they were decided.
 pub type RequestNumber = i64;
@@ -31,6 +31,17 @@ pub enum Kind {
     Refused,
     /// Refused by the filter, put on record here.
     RefusedByFilter,
+}
+
+impl Kind {
+    /// Whether the audit calls it admitted.
+    #[must_use]
+    pub const fn verdict(self) -> EntryVerdict {
+        match self {
+            Self::Read | Self::Write => EntryVerdict::Admitted,
+            Self::Refused | Self::RefusedByFilter => EntryVerdict::Refused,
+        }
+    }
 }
 
 /// What is known of one attempt.
@@ -266,6 +277,38 @@ pub struct HoldRow {
     pub object: Option<String>,
     /// Number of the event in which evidence decided it.
     pub resolution: Option<u64>,
+}
+
+impl HoldRow {
+    /// As it is right after it was put on record.
+    #[must_use]
+    pub fn admitted(request: &NewRequest<'_>) -> Self {
+        Self {
+            number: request.number,
+            id: request.id,
+            digest: *request.digest,
+            at: request.at,
+            key: request.key,
+            budget: request.budget,
+            place: request.place,
+            event: request.event,
+            kind: request.kind,
+            record_key: request.record_key.copied(),
+            fingerprint: request.fingerprint.copied(),
+            full_fingerprint: request.full_fingerprint.copied(),
+            amount: request.amount,
+            rate: request.rate,
+            cost: request.cost,
+            state: State::ADMITTED,
+            attempts: 1,
+            first_attempt: AttemptState::Open,
+            forwarded_before: request.forwarded_before,
+            shadow: None,
+            status: None,
+            object: None,
+            resolution: None,
+        }
+    }
 }
 
 /// A change of a hold.

@@ -5,13 +5,14 @@ use tokio_postgres::Row;
 
 use super::link::{Link, Question};
 use super::pending::rare;
-use super::read::{Conditions, MAX_PAGE, page};
+use super::read::Conditions;
 use super::rows::{code, get, json, json_if_any, parameters, text};
 use super::statements;
 use super::turn::PostgresStore;
 use crate::clock::timestamp;
 use crate::model::{Budget, BudgetFilter, Page};
 use crate::store::codes::Coded as _;
+use crate::store::paging::{page, page_size};
 use crate::store::{
     BudgetNumber, FullBudget, KeyNumber, ListError, Purchase, RequestNumber, StoreError,
 };
@@ -262,7 +263,7 @@ pub fn page_of(link: &mut Link, filter: &BudgetFilter) -> Result<Page<Budget>, L
         let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
         conditions.need("b.number <", before);
     }
-    let limit = usize::try_from((*limit).clamp(1, MAX_PAGE)).unwrap_or(1);
+    let limit = page_size(*limit);
     let sql = format!(
         "SELECT {} FROM budgets b WHERE {} ORDER BY b.number DESC LIMIT {}",
         budget_columns!(),

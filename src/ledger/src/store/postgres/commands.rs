@@ -4,10 +4,10 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 
 use super::foresee::highest_counters;
-use super::known::split;
 use super::pending::rare;
 use super::rows::{command_id, digest, get, parameters, text};
 use super::turn::PostgresStore;
+use crate::store::counters::split;
 use crate::store::{KnownCommand, PlaceNumber, Seen, StoreError};
 
 impl PostgresStore {

@@ -5,14 +5,13 @@ use keybrake_contract::money::Micros;
 use tokio_postgres::Row;
 
 use super::link::Link;
-use super::read::{Conditions, MAX_PAGE, below, first_since, page};
+use super::read::{Conditions, below, first_since};
 use super::rows::{code, code_if_any, command_id, get, minor, small, small_if_any, text};
 use crate::clock::{ceiling_ms, timestamp};
-use crate::model::{
-    AuditQuery, Entry, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
-};
+use crate::model::{AuditQuery, Entry, EntryVerdict, Page, UnknownQuery, UnknownRequest};
 use crate::store::codes::Coded as _;
-use crate::store::event_facts::EventFacts;
+use crate::store::event_facts::{EventFacts, resolution_told};
+use crate::store::paging::{Cursor, Found, page, page_size};
 use crate::store::{Kind, ListError, RecordKey, StoreError};
 
 /// Those that moved money first, then those that may have, then the rest.
@@ -28,23 +27,6 @@ const COLUMNS: &str = "r.number, r.id, r.at, k.key_id, r.label, r.run_id, p.vend
 const TABLES: &str =
     "requests r JOIN keys k ON k.number = r.subject JOIN places p ON p.number = r.place
     LEFT JOIN events e ON e.seq = r.event LEFT JOIN events d ON d.seq = r.resolution";
-
-/// Where a page goes on.
-#[derive(Clone, Copy)]
-struct Cursor {
-    rank: i64,
-    number: i64,
-}
-
-impl Cursor {
-    fn parse(text: &str) -> Result<Self, ListError> {
-        let (rank, number) = text.split_once('-').ok_or(ListError::InvalidCursor)?;
-        let read = |text: &str| text.parse::<u32>().map(i64::from).ok();
-        let number: i64 = number.parse().map_err(|_| ListError::InvalidCursor)?;
-        let rank = read(rank).ok_or(ListError::InvalidCursor)?;
-        Ok(Self { rank, number })
-    }
-}
 
 /// A page of entries.
 pub fn page_of(link: &mut Link, query: &AuditQuery) -> Result<Page<Entry>, ListError> {
@@ -99,7 +81,7 @@ fn all_of(
     order: &str,
     limit: u32,
 ) -> Result<(Vec<Found>, usize), StoreError> {
-    let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1);
+    let limit = page_size(limit);
     let sql = format!(
         "SELECT {COLUMNS}, ({RANK})::bigint FROM {TABLES} WHERE {} ORDER BY {order} LIMIT {}",
         conditions.joined(),
@@ -206,37 +188,8 @@ fn by_idempotency_key(conditions: &mut Conditions, key: &str) {
     ));
 }
 
-struct Found {
-    number: i64,
-    rank: i64,
-    entry: Entry,
-}
-
-impl Found {
-    fn cursor(&self) -> String {
-        format!("{}-{}", self.rank, self.number)
-    }
-}
-
-/// What the event of a resolution says of it.
-fn resolution_told(body: &[u8]) -> Option<Resolution> {
-    #[derive(serde::Deserialize)]
-    struct Told {
-        at: i64,
-        evidence: serde_json::Value,
-    }
-    let Told { at, evidence } = serde_json::from_slice(body).ok()?;
-    Some(Resolution {
-        at: timestamp(at),
-        evidence,
-    })
-}
-
 fn found(row: &Row) -> Result<Found, StoreError> {
-    let verdict = match code::<Kind>(row, 14)? {
-        Kind::Read | Kind::Write => EntryVerdict::Admitted,
-        Kind::Refused | Kind::RefusedByFilter => EntryVerdict::Refused,
-    };
+    let verdict = code::<Kind>(row, 14)?.verdict();
     let amount = minor(row, 11)?;
     let account: String = get(row, 7)?;
     let alarms: Option<String> = get(row, 24)?;

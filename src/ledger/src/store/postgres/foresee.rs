@@ -7,13 +7,14 @@ use keybrake_contract::ids::CommandId;
 use tokio_postgres::Row;
 
 use super::budgets::{budget_columns, full_budget};
-use super::known::{Facts, Known, Subject, is_open, range, split};
+use super::known::{Facts, Known, Subject, is_open};
 use super::link::Question;
 use super::rows::{
     HOLD_COLUMNS, code_if_any, command_id, digest, full_key, get, hold_columns, hold_row,
     key_columns, known_answer, parameters, parts, record_key, small,
 };
 use super::turn::PostgresStore;
+use crate::store::counters::{range, split};
 use crate::store::{Kind, KnownCommand, RecordKey, StoreError, Wanted};
 
 /// Columns of [`full_key`].

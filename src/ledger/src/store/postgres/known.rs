@@ -10,6 +10,7 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::lifecycle::{HoldState, RecordState};
 
 use crate::book::Parts;
+use crate::store::counters::split;
 use crate::store::{
     BudgetNumber, FullBudget, FullKey, HoldRow, KeyNumber, Kind, KnownAnswer, KnownCommand,
     PlaceNumber, Purchase, RecordKey, RequestNumber, Seen,
@@ -168,18 +169,4 @@ pub fn is_open(row: &HoldRow) -> bool {
     row.kind == Kind::Write
         && row.state.record == RecordState::Answered
         && row.state.hold == HoldState::Held
-}
-
-/// The lowest and the highest id with this nonce.
-pub fn range(nonce: [u8; 16]) -> (CommandId, CommandId) {
-    (CommandId::new(nonce, 0), CommandId::new(nonce, u64::MAX))
-}
-
-/// Nonce and counter of an id.
-pub fn split(id: CommandId) -> ([u8; 16], u64) {
-    let (mut nonce, mut counter) = ([0_u8; 16], [0_u8; 8]);
-    let (head, tail) = id.as_bytes().split_at(16);
-    nonce.copy_from_slice(head);
-    counter.copy_from_slice(tail);
-    (nonce, u64::from_be_bytes(counter))
 }

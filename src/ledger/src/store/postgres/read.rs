@@ -16,12 +16,11 @@ use crate::model::{
     AuditQuery, Budget, BudgetFilter, Entry, Key, KeyFilter, KeyStatus, Page, Tally, UnknownQuery,
     UnknownRequest,
 };
+use crate::store::paging::{page, page_size};
 use crate::store::{
     ChainHead, EventRow, FullBudget, FullKey, ListError, Period, Piece, Reads, Spender, StoreError,
 };
 
-/// Most items of a page, whatever is asked for.
-pub(super) const MAX_PAGE: u32 = 1000;
 /// A connection that only reads.
 pub struct PostgresReads {
     link: Link,
@@ -179,7 +178,7 @@ impl Reads for PostgresReads {
             let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
             conditions.need("k.number <", before);
         }
-        let limit = usize::try_from((*limit).clamp(1, MAX_PAGE)).unwrap_or(1);
+        let limit = page_size(*limit);
         let sql = format!(
             "SELECT {} FROM keys k WHERE {} ORDER BY k.number DESC LIMIT {}",
             key_columns!(),
@@ -293,21 +292,6 @@ fn unknown_figures(row: Option<&Row>, now: i64) -> Result<UnknownFigures, StoreE
         amount: Micros::new(get(row, 1)?),
         oldest_age_ms: oldest.map(|at| now.saturating_sub(at).max(0)),
     })
-}
-
-/// Cuts what was found (one more than wanted, if there is more) to a page.
-pub(super) fn page<F, T>(
-    found: Vec<F>,
-    limit: usize,
-    cursor: impl Fn(&F) -> String,
-    item: impl Fn(F) -> T,
-) -> Page<T> {
-    let has_more = found.len() > limit;
-    let last = limit.checked_sub(1).and_then(|index| found.get(index));
-    Page {
-        next_cursor: last.filter(|_| has_more).map(cursor),
-        items: found.into_iter().take(limit).map(item).collect(),
-    }
 }
 
 /// The number of the first request at or after an instant. Requests are numbered without gaps in the order of time.

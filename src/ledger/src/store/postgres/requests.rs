@@ -1,14 +1,13 @@
 //! Requests, their records, and the objects that they are about.
 
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::lifecycle::State;
 
 use super::pending::{rare, record_bytes};
 use super::rows::{get, hold_columns, hold_row, minor, parameters, text};
 use super::turn::PostgresStore;
 use crate::store::{
-    AttemptState, HoldChange, HoldRow, Kind, NewRequest, ObjectRow, PlaceNumber, RecordKey,
-    RequestNumber, StoreError,
+    HoldChange, HoldRow, Kind, NewRequest, ObjectRow, PlaceNumber, RecordKey, RequestNumber,
+    StoreError,
 };
 
 impl PostgresStore {
@@ -41,7 +40,7 @@ impl PostgresStore {
         let facts = &mut self.known.facts;
         facts.keep_counter(request.id);
         if matches!(request.kind, Kind::Read | Kind::Write) {
-            facts.put_hold(row_of(request));
+            facts.put_hold(HoldRow::admitted(request));
         } else {
             // Only asked for again when the command is repeated.
             facts.by_id.remove(&request.id);
@@ -256,34 +255,5 @@ impl PostgresStore {
             parameters![text(object), place],
         )?;
         self.holds(&rows)
-    }
-}
-
-/// A hold as it is right after it was put on record.
-fn row_of(request: &NewRequest<'_>) -> HoldRow {
-    HoldRow {
-        number: request.number,
-        id: request.id,
-        digest: *request.digest,
-        at: request.at,
-        key: request.key,
-        budget: request.budget,
-        place: request.place,
-        event: request.event,
-        kind: request.kind,
-        record_key: request.record_key.copied(),
-        fingerprint: request.fingerprint.copied(),
-        full_fingerprint: request.full_fingerprint.copied(),
-        amount: request.amount,
-        rate: request.rate,
-        cost: request.cost,
-        state: State::ADMITTED,
-        attempts: 1,
-        first_attempt: AttemptState::Open,
-        forwarded_before: request.forwarded_before,
-        shadow: None,
-        resolution: None,
-        status: None,
-        object: None,
     }
 }

@@ -6,12 +6,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
 use super::codes::{Coded as _, Sql, minor};
-use super::read::{MAX_PAGE, first_since, page};
+use super::read::first_since;
 use crate::clock::{ceiling_ms, timestamp};
 use crate::model::{
-    AuditQuery, Entry, EntryOutcome, EntryVerdict, Page, Resolution, UnknownQuery, UnknownRequest,
+    AuditQuery, Entry, EntryOutcome, EntryVerdict, Page, UnknownQuery, UnknownRequest,
 };
-use crate::store::event_facts::EventFacts;
+use crate::store::event_facts::{EventFacts, resolution_told};
+use crate::store::paging::{Cursor, Found, page, page_size};
 use crate::store::{Kind, ListError, RecordKey, StoreError};
 
 /// Those that moved money first, then those that may have, then the rest.
@@ -27,23 +28,6 @@ const COLUMNS: &str = "r.number, r.id, r.at, k.key_id, r.label, r.run_id, p.vend
 const JOINS: &str =
     "CROSS JOIN keys k ON k.number = r.subject CROSS JOIN places p ON p.number = r.place
                      LEFT JOIN events e ON e.seq = r.event LEFT JOIN events d ON d.seq = r.resolution";
-
-/// Where a page goes on.
-#[derive(Clone, Copy)]
-struct Cursor {
-    rank: i64,
-    number: i64,
-}
-
-impl Cursor {
-    fn parse(text: &str) -> Result<Self, ListError> {
-        let (rank, number) = text.split_once('-').ok_or(ListError::InvalidCursor)?;
-        let read = |text: &str| text.parse::<u32>().map(i64::from).ok();
-        let number: i64 = number.parse().map_err(|_| ListError::InvalidCursor)?;
-        let rank = read(rank).ok_or(ListError::InvalidCursor)?;
-        Ok(Self { rank, number })
-    }
-}
 
 /// In which order a page comes.
 #[derive(Clone, Copy)]
@@ -227,7 +211,7 @@ fn all_of(
     question: Question,
     limit: u32,
 ) -> Result<(Vec<Found>, usize), StoreError> {
-    let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1);
+    let limit = page_size(limit);
     let found = connection
         .prepare_cached(&question.sql(limit))
         .and_then(|mut statement| {
@@ -302,24 +286,8 @@ fn question(connection: &Connection, query: &AuditQuery) -> Result<Question, Lis
     Ok(question)
 }
 
-struct Found {
-    number: i64,
-    rank: i64,
-    entry: Entry,
-}
-
-impl Found {
-    fn cursor(&self) -> String {
-        format!("{}-{}", self.rank, self.number)
-    }
-}
-
 fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
-    let kind = row.get::<_, Sql<Kind>>(14)?.0;
-    let verdict = match kind {
-        Kind::Read | Kind::Write => EntryVerdict::Admitted,
-        Kind::Refused | Kind::RefusedByFilter => EntryVerdict::Refused,
-    };
+    let verdict = row.get::<_, Sql<Kind>>(14)?.0.verdict();
     let amount = minor(row, 11)?;
     let account: String = row.get(7)?;
     let alarms: Option<String> = row.get(24)?;
@@ -371,19 +339,5 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         number: row.get(0)?,
         rank: row.get(28)?,
         entry,
-    })
-}
-
-/// What the event of a resolution says of it.
-fn resolution_told(body: &[u8]) -> Option<Resolution> {
-    #[derive(serde::Deserialize)]
-    struct Told {
-        at: i64,
-        evidence: serde_json::Value,
-    }
-    let Told { at, evidence } = serde_json::from_slice(body).ok()?;
-    Some(Resolution {
-        at: timestamp(at),
-        evidence,
     })
 }

@@ -3,8 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::read::{MAX_PAGE, page};
 use crate::model::Page;
+use crate::store::paging::{page, page_size};
 use crate::store::{ListError, StoreError};
 
 /// The conditions of a list, with the values that are bound in them.
@@ -43,7 +43,7 @@ impl Listing {
             let before: i64 = cursor.parse().map_err(|_| ListError::InvalidCursor)?;
             self.and("number < ?#", before);
         }
-        let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1);
+        let limit = page_size(limit);
         let sql = format!(
             "SELECT {columns} FROM {table} WHERE {} ORDER BY number DESC LIMIT {}",
             self.conditions.join(" AND "),

@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::lifecycle::State;
 
 use crate::book::{Movement, Parts};
-use crate::store::{
-    AttemptState, HoldRow, KeyNumber, Kind, NewRequest, PlaceNumber, RequestNumber, Seen,
-};
+use crate::store::counters::split;
+use crate::store::{HoldRow, KeyNumber, Kind, NewRequest, PlaceNumber, RequestNumber, Seen};
 
 /// Most entries of each kind. When there are more, that kind is forgotten whole.
 const MOST: usize = 65_536;
@@ -93,7 +91,7 @@ impl Memory {
             self.fresh_ids.clear();
         }
         self.fresh_ids.insert(request.number, request.id);
-        self.fresh.insert(request.id, row_of(request));
+        self.fresh.insert(request.id, HoldRow::admitted(request));
     }
 
     pub fn drop_fresh(&mut self, number: RequestNumber) {
@@ -128,47 +126,5 @@ impl Memory {
         }
         let highest = highest.map_or(0, |id| split(id).1);
         self.counters.insert(split(of).0, highest);
-    }
-}
-
-/// The lowest and the highest id with the nonce of this one.
-pub fn range(id: CommandId) -> (CommandId, CommandId) {
-    let (nonce, _) = split(id);
-    (CommandId::new(nonce, 0), CommandId::new(nonce, u64::MAX))
-}
-
-fn split(id: CommandId) -> ([u8; 16], u64) {
-    let (mut nonce, mut counter) = ([0_u8; 16], [0_u8; 8]);
-    let (head, tail) = id.as_bytes().split_at(16);
-    nonce.copy_from_slice(head);
-    counter.copy_from_slice(tail);
-    (nonce, u64::from_be_bytes(counter))
-}
-
-fn row_of(request: &NewRequest<'_>) -> HoldRow {
-    HoldRow {
-        number: request.number,
-        id: request.id,
-        digest: *request.digest,
-        at: request.at,
-        key: request.key,
-        budget: request.budget,
-        place: request.place,
-        event: request.event,
-        kind: request.kind,
-        record_key: request.record_key.copied(),
-        fingerprint: request.fingerprint.copied(),
-        full_fingerprint: request.full_fingerprint.copied(),
-        amount: request.amount,
-        rate: request.rate,
-        cost: request.cost,
-        state: State::ADMITTED,
-        attempts: 1,
-        first_attempt: AttemptState::Open,
-        forwarded_before: request.forwarded_before,
-        shadow: None,
-        status: None,
-        object: None,
-        resolution: None,
     }
 }

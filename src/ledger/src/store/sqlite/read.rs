@@ -19,9 +19,6 @@ use crate::store::{
     ChainHead, EventRow, FullBudget, FullKey, ListError, Period, Piece, Reads, Spender, StoreError,
 };
 
-/// Most items of a page, whatever is asked for.
-pub(super) const MAX_PAGE: u32 = 1000;
-
 /// A connection that only reads.
 pub struct SqliteReads {
     connection: Connection,
@@ -213,21 +210,6 @@ fn unknown_figures(row: &Row<'_>, now: i64) -> rusqlite::Result<UnknownFigures> 
         amount: row.get(1).map(Micros::new)?,
         oldest_age_ms: oldest.map(|at| now.saturating_sub(at).max(0)),
     })
-}
-
-/// Cuts what was found (one more than wanted, if there is more) to a page.
-pub(super) fn page<F, T>(
-    found: Vec<F>,
-    limit: usize,
-    cursor: impl Fn(&F) -> String,
-    item: impl Fn(F) -> T,
-) -> Page<T> {
-    let has_more = found.len() > limit;
-    let last = limit.checked_sub(1).and_then(|index| found.get(index));
-    Page {
-        next_cursor: last.filter(|_| has_more).map(cursor),
-        items: found.into_iter().take(limit).map(item).collect(),
-    }
 }
 
 /// The number of the first request at or after an instant. Requests are numbered without gaps in the order of time.

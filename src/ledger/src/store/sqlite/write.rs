@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::checkpoint::Checkpointer;
 use super::codes::{Wrote, command_id, digest};
-use super::memory::{Memory, range};
+use super::memory::Memory;
 use super::{Lock, budgets, holds, keys, money, pieces, purchases};
 use crate::book::{Movement, Parts};
 use crate::model::{Budget, Key};
+use crate::store::counters::{range, split};
 use crate::store::{
     Admission, Ahead, AttemptRow, AttemptState, Begun, BudgetNumber, ChainHead, Due, FullBudget,
     FullKey, HoldChange, HoldRow, KeyNumber, KnownAnswer, KnownCommand, Link, NewRequest,
@@ -222,7 +223,7 @@ impl Store for SqliteStore {
         if let Some(seen) = self.memory.seen(id) {
             return Ok(seen);
         }
-        let (lowest, highest) = range(id);
+        let (lowest, highest) = range(split(id).0);
         let known = self
             .connection
             .prepare_cached(
