@@ -95,10 +95,15 @@ pub struct Server {
     postmaster: u32,
 }
 
-/// Waits for its input to end, then ends the server whose process id stands in the cluster, and removes the folder.
+/// Waits for its input to end, then ends the server whose process id stands in the cluster (within ten seconds, by force if it has to
+/// be), and removes the folder.
 const KEEPER: &str = r#"trap '' INT TERM HUP; cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-if [ -n "$pid" ]; then kill -QUIT "$pid" 2>/dev/null; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; fi
+if [ -n "$pid" ]; then
+    kill -QUIT "$pid" 2>/dev/null
+    for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
+    kill -KILL "$pid" 2>/dev/null
+fi
 rm -rf "$1""#;
 
 impl Server {
