@@ -35,6 +35,8 @@ class Options:
     database_url: Optional[str] = None
     # What other currencies than dollars cost.
     rates_file: Optional[Path] = None
+    # A folder with vendor packs beside the built-in ones.
+    vendor_packs: Optional[Path] = None
     ledger_socket: Optional[str] = None
     # A file with an offset in ms that ledger and sandbox read; tests move time with it.
     test_clock: Optional[Path] = None

@@ -44,11 +44,12 @@ class Ledger:
             scheme = "https" if stack.vendor.tls else "http"
             settings["KEYBRAKE_VENDOR"] = stack.vendor.name
             settings["STRIPE_UPSTREAM"] = f"{scheme}://{stack.vendor.host}:{stack.vendor.port}"
+        packs: list[object] = ["--vendors", stack.options.vendor_packs] if stack.options.vendor_packs else []
         self.url = stack.ledger_url
         self._last_word = "nothing"
         self.child = Child(
             "ledger",
-            [stack.artifacts.ledger, "serve"],
+            [stack.artifacts.ledger, "serve", *packs],
             pid_file=folder.pid_file("ledger"),
             log_file=folder.log_file("ledger"),
             environment=stack.child_environment(**settings),

@@ -1,5 +1,6 @@
 """Every row of DESIGN.md's table of refusals (section 7) in which nothing is sent, each in every way into the gate:
-its status, type, code and retry hint; in the audit; no balance touched; not one byte at the vendor."""
+its status, type, code and retry hint; in the audit; no balance touched; not one byte at the vendor. A row has one$
+request here: `test_hostile.py` has the many that end in it."""
 
 from __future__ import annotations
 
@@ -69,28 +70,13 @@ def test_what_is_allowed_goes_through_in_every_way(kb: Keybrake, way: Way) -> No
     assert (entry["run_id"], entry["vendor_request_id"]) == ("run-7", made.headers["request-id"])
 
 
-NO_KEYS = [
-    ("absent", None, ()),
-    ("empty", None, (("authorization", "Bearer"),)),
-    ("not a key", "vault_key_", ()),
-    ("another text", "hello", ()),
-    ("real live secret", "sk_live_" + "4" * 24, ()),
-    ("real restricted secret", "rk_test_" + "4" * 24, ()),
-    ("real secret as user name", None, (basic("sk_live_" + "4" * 24),)),
-    ("two headers", "vault_key_x", (("authorization", "Bearer vault_key_y"),)),
-]
-
-
 @every_way
-@pytest.mark.parametrize(("bearer", "more"), [row[1:] for row in NO_KEYS], ids=[row[0] for row in NO_KEYS])
-def test_no_or_malformed_vault_key(kb: Keybrake, way: Way, bearer: Optional[str], more: Any) -> None:
+@pytest.mark.parametrize("bearer", [None, "vault_key_"])
+def test_no_or_malformed_vault_key(kb: Keybrake, way: Way, bearer: Optional[str]) -> None:
     with nothing_reaches_the_vendor(kb):
-        reply = way.charge(kb, bearer, headers=more)
-        assert expect_refusal(reply, 401, "vault_key_invalid") == {}
-        read = way.send(kb, bearer, "GET", "/v1/charges", headers=more)
+        assert expect_refusal(way.charge(kb, bearer), 401, "vault_key_invalid") == {}
+        read = way.send(kb, bearer, "GET", "/v1/charges")
         expect_refusal(read, 401, "vault_key_invalid")
-    if bearer and bearer.startswith(("sk_", "rk_")):
-        assert bearer.encode() not in reply.content
 
 
 @every_way
@@ -285,45 +271,23 @@ def test_a_body_over_every_buffer(kb: Keybrake, way: Way) -> None:
     expect_balance(kb, key, free=CAP)
 
 
-UNREADABLE = [
-    (b"amount=299&amount=999&currency=usd", "amount"),
-    (b"amount=2.99&currency=usd", "amount"),
-    (b"amount[]=299&currency=usd", "amount[0]"),
-    (b"currency=usd", "amount"),
-    (b"amount=299", "currency"),
-    (b"", "amount"),
-]
-
-
 @every_way
-@pytest.mark.parametrize(("body", "param"), UNREADABLE, ids=lambda value: str(value))
-def test_what_cannot_be_read_in_exactly_one_way(kb: Keybrake, way: Way, body: bytes, param: str) -> None:
-    key = kb.issue()
+def test_what_cannot_be_read_in_exactly_one_way(kb: Keybrake, way: Way) -> None:
+    key, body = kb.issue(), b"amount=299&amount=999&currency=usd"
     sent = [("content-type", FORM), ("idempotency-key", fresh_key())]
     with nothing_reaches_the_vendor(kb):
         reply = way.send(kb, key, "POST", "/v1/charges", body=body, headers=sent)
-        assert expect_refusal(reply, 400, "request_not_inspectable") == {"param": param}
-    assert expect_on_record(kb, key, reply, "request_not_inspectable")["param"] == param
-
-
-ENCODINGS = [
-    [("content-type", "application/json")],
-    [("content-type", "multipart/form-data; boundary=x")],
-    [("content-type", f"{FORM}; charset=utf-16")],
-    [("content-type", FORM), ("content-encoding", "gzip")],
-    [],
-]
+        assert expect_refusal(reply, 400, "request_not_inspectable") == {"param": "amount"}
+    assert expect_on_record(kb, key, reply, "request_not_inspectable")["param"] == "amount"
 
 
 @every_way
-@pytest.mark.parametrize("headers", ENCODINGS, ids=lambda value: str(value))
-def test_an_encoding_that_is_not_accepted(kb: Keybrake, way: Way, headers: list[tuple[str, str]]) -> None:
+def test_an_encoding_that_is_not_accepted(kb: Keybrake, way: Way) -> None:
     key = kb.issue()
     with nothing_reaches_the_vendor(kb):
-        sent = [*headers, ("idempotency-key", fresh_key())]
+        sent = [("content-type", "application/json"), ("idempotency-key", fresh_key())]
         reply = way.send(kb, key, "POST", "/v1/charges", body=CHARGE, headers=sent)
-        extra = expect_refusal(reply, 415, "request_not_inspectable")
-    assert extra["param"] in ("content-type", "content-encoding")
+        assert expect_refusal(reply, 415, "request_not_inspectable") == {"param": "content-type"}
     expect_on_record(kb, key, reply, "request_not_inspectable")
 
 

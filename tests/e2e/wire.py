@@ -1,8 +1,13 @@
 """A client that writes requests as no ordinary one does: HTTP/1.1 and HTTP/2 with prior knowledge, repeated headers,
-and trailers."""
+trailers, and whatever else a library would refuse to send.
+
+Text goes out as Latin-1: each character up to U+00FF is the byte of its number. What a caller says about the framing
+(`content-length`, `transfer-encoding`) goes out as it is, and the body after it byte for byte.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping, Sequence
@@ -23,7 +28,7 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. Header names are lower case."""
+    """An answer. Header names are lower case. Status 0: the stream or connection was ended without one."""
 
     status_code: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -63,25 +68,39 @@ def _http1(
 ) -> Reply:
     told = {name.lower() for name, _ in headers}
     framing: list[tuple[str, str]] = []
-    if trailers or "transfer-encoding" in told:
-        framing = [] if "transfer-encoding" in told else [("transfer-encoding", "chunked")]
-    elif body or method == "POST":
-        framing = [("content-length", str(len(body)))]
-    speaker = h11.Connection(h11.CLIENT)
-    request = h11.Request(method=method, target=path, headers=[("host", host), *headers, *framing])
-    events: list[Any] = [request]
-    events += [h11.Data(data=body[at : at + CHUNK]) for at in range(0, len(body), CHUNK)]
-    events.append(h11.EndOfMessage(headers=list(trailers)))
-    try:
-        for event in events:
-            connection.sendall(speaker.send(event) or b"")
-    except ConnectionError:
-        pass  # It has answered before it had read all.
-    status, found, content = 0, {}, b""
+    if not told & {"transfer-encoding", "content-length"}:
+        if trailers:
+            framing, body = [("transfer-encoding", "chunked")], _chunked(body, trailers)
+        elif body or method == "POST":
+            framing = [("content-length", str(len(body)))]
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in [("host", host), *headers, *framing])]
+    with contextlib.suppress(ConnectionError):  # It may answer before it has read all.
+        connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+    return _http1_answer(connection, method)
+
+
+def _chunked(body: bytes, trailers: Headers) -> bytes:
+    parts = [body[at : at + CHUNK] for at in range(0, len(body), CHUNK)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    return chunks + b"0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in trailers).encode("latin-1") + b"\r\n"
+
+
+def _http1_answer(connection: socket.socket, method: str) -> Reply:
+    """Reads the answer to a request of this method; status 0: the connection ended without one."""
+    reader = h11.Connection(h11.CLIENT)
+    reader.send(
+        h11.Request(method=method if method in ("HEAD", "CONNECT") else "GET", target="/", headers=[("host", "h")])
+    )
+    reader.send(h11.EndOfMessage())
+    status, content = 0, b""
+    found: dict[str, str] = {}
     while True:
-        event = speaker.next_event()
+        event = reader.next_event()
         if event is h11.NEED_DATA:
-            speaker.receive_data(connection.recv(65_536))
+            try:
+                reader.receive_data(connection.recv(65_536))
+            except ConnectionError:
+                return Reply(status, found, content)
         elif isinstance(event, h11.Response):
             status = event.status_code
             found = {name.decode(): value.decode() for name, value in event.headers}
@@ -100,22 +119,27 @@ def _http2(
     body: bytes,
     trailers: Headers,
 ) -> Reply:
-    speaker = h2.connection.H2Connection(
-        h2.config.H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
+    configuration = h2.config.H2Configuration(
+        header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
     )
+    speaker = h2.connection.H2Connection(configuration)
     speaker.initiate_connection()
     pseudo = [(":method", method), (":scheme", "http"), (":authority", host), (":path", path)]
     ends = not body and not trailers
-    lower = [(name.lower(), value) for name, value in headers]
-    speaker.send_headers(1, [*pseudo, *lower], end_stream=ends)
-    stream = _Http2Stream(speaker, connection, body, list(trailers), sent_all=ends)
-    while not stream.ended:
-        stream.send()
-        arrived = connection.recv(65_536)
-        if not arrived:
-            break
-        stream.receive(arrived)
+    speaker.send_headers(1, _bytes([*pseudo, *headers]), end_stream=ends)
+    stream = _Http2Stream(speaker, connection, body, _bytes(trailers), sent_all=ends)
+    with contextlib.suppress(ConnectionError):
+        while not stream.ended:
+            stream.send()
+            arrived = connection.recv(65_536)
+            if not arrived:
+                break
+            stream.receive(arrived)
     return Reply(stream.status, stream.found, stream.content)
+
+
+def _bytes(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 class _Http2Stream:
@@ -126,7 +150,7 @@ class _Http2Stream:
         speaker: h2.connection.H2Connection,
         connection: socket.socket,
         body: bytes,
-        trailers: list[tuple[str, str]],
+        trailers: list[tuple[bytes, bytes]],
         sent_all: bool,
     ) -> None:
         self.speaker = speaker

@@ -27,6 +27,11 @@ pub(super) fn check_framing(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()
         }
     }
     let authority = headers.first(at::AUTHORITY).unwrap_or_default();
+    // Envoy makes one value of two Host headers, with a comma.
+    let of_a_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
+    if !authority.iter().all(of_a_host) {
+        return Err(inspect(head, Some("host"), "is not one host"));
+    }
     if headers
         .all(at::HOST)
         .any(|host| !host.eq_ignore_ascii_case(authority))

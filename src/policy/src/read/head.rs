@@ -156,6 +156,7 @@ pub(super) fn judge<'a>(config: &'a PluginConfig, raw: &RawRequest<'a>) -> Judge
     if let Some(run_id) = one_value(&head, &headers, at::RUN_ID)? {
         head.run_id = Some(run_id_text(&head, run_id)?);
     }
+    refuse_tunnels(&head, &headers)?;
     check_framing(&head, &headers)?;
     judge_method(&head, &headers)?;
     let target = judge_path(&head, target)?;
@@ -199,11 +200,16 @@ fn printable(value: Value<'_>, most: usize) -> Option<&str> {
     std::str::from_utf8(bytes).ok().filter(|_| fine)
 }
 
-fn judge_method(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()> {
+/// Before the framing is looked at: CONNECT has no path.
+fn refuse_tunnels(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()> {
     if is_tunnel([at::METHOD, at::UPGRADE, at::PROTOCOL].map(|place| headers.first(place))) {
         let message = "tunnels and upgrades are not allowed";
         return Err(head.turn(RefusalCode::EndpointNotAllowed, None, message));
     }
+    Ok(())
+}
+
+fn judge_method(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()> {
     if head.method.is_empty() {
         return Err(inspect(
             head,

@@ -1,5 +1,6 @@
 //! JSON bodies, strictly: one object, no name twice, no number that two readers could round differently.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -32,6 +33,7 @@ fn add_members(
     members: Vec<(String, &RawValue)>,
     depth: usize,
 ) -> Result<(), Unreadable> {
+    refuse_repeated(above, &members)?;
     for (name, value) in members {
         if name.is_empty()
             || name.contains(['[', ']'])
@@ -43,13 +45,30 @@ fn add_members(
                 "is not a member name that can be read in only one way",
             ));
         }
-        let full = match above {
-            None => name,
-            Some(above) => format!("{above}[{name}]"),
-        };
+        let full = below(above, &name);
         add(fields, full, value, depth)?;
     }
     Ok(())
+}
+
+/// A group that stands twice is one group to some readers, and only its last part to others.
+fn refuse_repeated(above: Option<&str>, members: &[(String, &RawValue)]) -> Result<(), Unreadable> {
+    let mut seen = BTreeSet::new();
+    match members.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+        None => Ok(()),
+        Some((name, _)) => Err(Unreadable::field(
+            &below(above, name),
+            "stands more than once",
+        )),
+    }
+}
+
+/// A member's name as a form would spell it.
+fn below(above: Option<&str>, name: &str) -> String {
+    match above {
+        None => name.to_owned(),
+        Some(above) => format!("{above}[{name}]"),
+    }
 }
 
 /// Each level is scanned once more than the level above it; the depth is bounded, so the time is linear.
@@ -126,7 +145,7 @@ fn is_exact(text: &str) -> bool {
         .is_ok_and(|number| number <= MAX_EXACT)
 }
 
-/// The members of an object in their order, repeated names included: `Fields::collect` turns those away.
+/// The members of an object in their order, repeated names included.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

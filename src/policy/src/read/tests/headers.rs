@@ -118,6 +118,10 @@ fn headers_that_are_ambiguous_are_refused() {
             RequestNotInspectable,
         ),
         (
+            Draft::charge(GOOD).set(":authority", "127.0.0.1:10000,evil.example"),
+            RequestNotInspectable,
+        ),
+        (
             Draft::charge(GOOD).with(":path", "/stripe/v1/refunds"),
             RequestNotInspectable,
         ),
