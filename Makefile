@@ -9,9 +9,10 @@ VENV := .tools/venv
 PYTEST_ARGS ?=
 E2E := tests/e2e
 BENCH := tests/bench
-PYTHON_CODE := stack $(E2E) $(BENCH)
+FUZZ := tests/fuzz
+PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ)
 
-.PHONY: help run up down status test test-rust test-e2e soak bench bench-quick lint fmt clean python
+.PHONY: help run up down status test test-rust test-e2e soak fuzz bench bench-quick lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,13 +34,16 @@ test: lint test-rust test-e2e ## all tests
 test-rust: ## the workspace's own tests
 	cargo test --workspace
 
-test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
+test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed rack ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
 	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \
 		cargo test -p keybrake-ledger --lib -- --nocapture the_ledger_does_what_the_model_does what_overlaps_answers
 	KEYBRAKE_CRASH_PAIRS=$${KEYBRAKE_CRASH_PAIRS:-200} $(VENV)/bin/python -m pytest $(E2E) -k test_two_parts_that_die $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed rack ## bodies from a seed against other readers (KEYBRAKE_FUZZ_SECONDS, KEYBRAKE_SEED)
+	$(VENV)/bin/python $(FUZZ)/differential.py --keep --seconds $${KEYBRAKE_FUZZ_SECONDS:-300} $${KEYBRAKE_SEED:+--seed $$KEYBRAKE_SEED}
 
 bench: python ## measure gate and ledger beside their yardsticks, a million keys too (15 minutes); writes target/bench.json
 	@exec $(PYTHON) $(BENCH)/bench.py
@@ -65,6 +69,9 @@ clean: ## remove what was built and fetched; the run folder stays
 
 python:
 	@command -v $(PYTHON) >/dev/null || { echo "keybrake: $(PYTHON) is missing: install Python 3.9 or newer" >&2; exit 1; }
+
+rack:
+	@ruby -e 'require "rack"' 2>/dev/null || { echo "keybrake: Ruby with rack is missing (Debian: ruby-rack): the tests compare readers with it" >&2; exit 1; }
 
 $(VENV)/.installed: $(E2E)/requirements.txt | python
 	@mkdir -p .tools

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import acme
 import hostile_table
 import pytest
 from harness import Keybrake, VaultKey, fresh_key
@@ -24,8 +25,7 @@ from vendor_side import Seen
 from ways import FORM
 from wire import Protocol, Reply, exchange
 
-from stack.build import ROOT, Artifacts
-from stack.envoy_config import plugin_configuration
+from stack.build import Artifacts
 
 CHARGE = "amount=299&currency=usd&source=tok_visa"
 CAP = Decimal("1000")
@@ -39,28 +39,14 @@ NEVER_SENT = (
 )
 
 
-def acme() -> dict[str, Any]:
-    """The pack of a second vendor: JSON bodies, and one endpoint that costs money."""
-    pack: dict[str, Any] = json.loads((ROOT / "vendors" / "stripe.json").read_text())
-    pack.update(vendor="acme", hosts=["api.acme.test"], path={"roots": {"v2": "json"}, "segment_extra": "_"})
-    cost = {"amount": "amount", "currency": "currency"}
-    pay = {"operation": "payments.create", "endpoint": "POST /v2/payments", "class": "money", "cost": cost}
-    pack["endpoints"] = [{**pay, "answer": "charge"}]
-    pack.pop("evidence")
-    return pack
-
-
 @pytest.fixture(scope="module")
 def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybrake]:
     """One stack for all lines, with two vendors; both are the sandbox."""
     packs = stacks_folder / "packs"
     packs.mkdir()
-    (packs / "acme.json").write_text(json.dumps(acme()))
-    vendors = plugin_configuration({})["vendors"]
-    vendors.append({"pack": acme(), "cluster": "stripe", "prefix": "/acme"})
-    made = Keybrake.start(
-        stacks_folder / "hostile", artifacts, envoy=envoy, plugin={"vendors": vendors}, vendor_packs=packs
-    )
+    (packs / "acme.json").write_text(json.dumps(acme.pack()))
+    plugin = {"vendors": acme.beside_stripe()["vendors"]}
+    made = Keybrake.start(stacks_folder / "hostile", artifacts, envoy=envoy, plugin=plugin, vendor_packs=packs)
     yield made
     made.stop()
 

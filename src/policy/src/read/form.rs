@@ -16,6 +16,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
     if count >= MAX_FIELDS {
         return Err(Unreadable::whole("more than 1000 parameters"));
     }
+    // A letter of which one byte is encoded and the next one is not is decoded by some readers and not by others.
+    std::str::from_utf8(bytes).map_err(|_| not_text())?;
     // Told of all pairs at once, so that only a body that is refused is looked through pair by pair.
     let plain = text::has_plain(bytes);
     let mut fields = Vec::with_capacity(count.saturating_add(1));
@@ -96,7 +98,12 @@ fn decode(bytes: &[u8]) -> Result<String, Unreadable> {
     if nul {
         return Err(Unreadable::whole("a NUL character"));
     }
-    String::from_utf8(decoded).map_err(|_| Unreadable::whole("bytes that are not UTF-8"))
+    String::from_utf8(decoded).map_err(|_| not_text())
+}
+
+#[cold]
+fn not_text() -> Unreadable {
+    Unreadable::whole("bytes that are not UTF-8")
 }
 
 fn hex_digit(digit: u8) -> Result<u8, Unreadable> {

@@ -38,6 +38,14 @@ fn alike_values_in_unlike_encodings_are_the_same_fields() {
 }
 
 #[test]
+fn a_letter_is_encoded_whole_or_not_at_all() {
+    for half in [&b"a=\xc3%A9"[..], b"a=%C3\xa9", b"\xff=1"] {
+        assert!(parse(half).is_err(), "{half:?}");
+    }
+    assert_eq!(parse(b"a=\xc3\xa9").unwrap(), parse(b"a=%C3%A9").unwrap());
+}
+
+#[test]
 fn each_rule_stands_by_itself_on_names_that_mean_nothing_to_the_pack() {
     for text in [
         "a=1&a=2",

@@ -131,10 +131,12 @@ fn add(
     Ok(())
 }
 
-/// No exponent; an integer within 2^53 or a decimal of at most 15 digits.
+/// No exponent; an integer within 2^53 or a decimal of at most 15 digits. Not minus zero, whose sign many readers lose.
 fn is_exact(text: &str) -> bool {
     let magnitude = text.strip_prefix('-').unwrap_or(text);
-    if magnitude.contains(['e', 'E']) {
+    let minus_zero =
+        magnitude.len() < text.len() && !magnitude.contains(|digit| matches!(digit, '1'..='9'));
+    if minus_zero || magnitude.contains(['e', 'E']) {
         return false;
     }
     if magnitude.contains('.') {
