@@ -42,8 +42,10 @@ soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEE
 		cargo test -p keybrake-ledger --lib -- --nocapture the_ledger_does_what_the_model_does what_overlaps_answers
 	KEYBRAKE_CRASH_PAIRS=$${KEYBRAKE_CRASH_PAIRS:-200} $(VENV)/bin/python -m pytest $(E2E) -k test_two_parts_that_die $(PYTEST_ARGS)
 
-fuzz: $(VENV)/.installed rack ## bodies from a seed against other readers (KEYBRAKE_FUZZ_SECONDS, KEYBRAKE_SEED)
+fuzz: $(VENV)/.installed rack ## bodies against other readers, then a million streams (KEYBRAKE_FUZZ_SECONDS, KEYBRAKE_STREAMS, KEYBRAKE_SEED)
 	$(VENV)/bin/python $(FUZZ)/differential.py --keep --seconds $${KEYBRAKE_FUZZ_SECONDS:-300} $${KEYBRAKE_SEED:+--seed $$KEYBRAKE_SEED}
+	KEYBRAKE_SEED=$${KEYBRAKE_SEED:-$$RANDOM$$RANDOM} KEYBRAKE_SEEDS=$${KEYBRAKE_SEEDS:-5000} cargo test --profile host -p keybrake-tests --test filter_random -- --nocapture
+	KEYBRAKE_STREAMS=$${KEYBRAKE_STREAMS:-1000000} cargo test --profile host -p keybrake-tests --test filter_memory -- --nocapture
 
 bench: python ## measure gate and ledger beside their yardsticks, a million keys too (15 minutes); writes target/bench.json
 	@exec $(PYTHON) $(BENCH)/bench.py

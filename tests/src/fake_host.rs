@@ -229,6 +229,19 @@ impl World {
         self.after();
     }
 
+    /// The ledger answers a batch with these results, whatever they are for.
+    pub fn ledger_says(&mut self, call: &Call, results: Vec<CommandAnswer>) {
+        HOST.with_borrow_mut(|host| {
+            for answer in &results {
+                if let Some(id) = answer.id {
+                    host.guard.answered(id, &answer.result);
+                }
+            }
+        });
+        let body = serde_json::to_vec(&Results { results }).expect("JSON");
+        self.respond(call, ledger::headers("200"), &body);
+    }
+
     /// The ledger answers a batch: each command with what `decide` says, or not at all.
     pub fn ledger(
         &mut self,
@@ -236,16 +249,12 @@ impl World {
         mut decide: impl FnMut(&Command) -> Option<CommandResult>,
     ) {
         let batch: Batch = serde_json::from_slice(&call.body).expect("a batch");
-        let mut results = Vec::new();
-        for command in &batch.commands {
-            if let Some(result) = decide(command) {
-                HOST.with_borrow_mut(|host| host.guard.answered(command.id(), &result));
-                let id = Some(command.id());
-                results.push(CommandAnswer { id, result });
-            }
-        }
-        let body = serde_json::to_vec(&Results { results }).expect("JSON");
-        self.respond(call, ledger::headers("200"), &body);
+        let answers = batch.commands.iter().filter_map(|command| {
+            let id = Some(command.id());
+            decide(command).map(|result| CommandAnswer { id, result })
+        });
+        let results = answers.collect();
+        self.ledger_says(call, results);
     }
 
     /// Answers batches as usual until there are none.
@@ -268,6 +277,25 @@ impl World {
         assert_eq!(batches.len(), 1, "one batch is in flight");
         let batch: Batch = serde_json::from_slice(&batches[0].body).expect("a batch");
         batch.commands
+    }
+
+    /// The commands of a batch.
+    pub fn commands_of(&self, call: &Call) -> Vec<Command> {
+        let batch: Batch = serde_json::from_slice(&call.body).expect("a batch");
+        batch.commands
+    }
+
+    /// The host forgets what is over. Only when nothing is open.
+    pub fn forget(&mut self) {
+        assert!(self.batches().is_empty() && self.vendor_calls().is_empty());
+        self.told.clear();
+        HOST.with_borrow_mut(|host| {
+            host.streams.retain(|_, state| !state.done);
+            assert!(host.streams.is_empty(), "a stream is open");
+            host.guard.forget();
+            host.log.clear();
+            (host.answered_headers, host.answered_body) = (Vec::new(), Vec::new());
+        });
     }
 
     /// The vendor answers a call.

@@ -83,7 +83,8 @@ impl Worker {
             .queue
             .is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"1")).is_ok());
         if !woken {
-            // The tick finds it.
+            // The tick finds it, and says nothing of having been woken.
+            self.woken.set(false);
             self.set_tick_period(1);
         }
     }

@@ -113,6 +113,17 @@ impl World {
         self.after();
     }
 
+    /// Envoy answers a stream by itself, as with 413 or 408: the answer passes the filter, and the stream is over.
+    pub fn envoy_answers(&mut self, stream: u32) {
+        if self.is_over(stream) {
+            return;
+        }
+        self.read_responds(stream, "413", false);
+        if !self.is_over(stream) {
+            self.read_ends(stream);
+        }
+    }
+
     /// Response headers of a read come from the vendor, or are made up by Envoy (`via_upstream` false).
     pub fn read_responds(&mut self, stream: u32, status: &str, via_upstream: bool) {
         HOST.with_borrow_mut(|host| {

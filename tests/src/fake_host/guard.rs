@@ -19,6 +19,8 @@ pub(super) struct Guard {
     sent: BTreeMap<CommandId, Command>,
     admitted: BTreeMap<CommandId, Reserve>,
     released: BTreeSet<CommandId>,
+    /// Reserves that were forwarded: an admission that is said again is none.
+    spent: BTreeSet<CommandId>,
     /// Request ids that were forwarded detached.
     forwarded: BTreeSet<String>,
     /// Request ids whose outcome, or release, the filter knows to be on record.
@@ -48,7 +50,9 @@ impl Guard {
     /// A batch's answer is about to reach the filter.
     pub(super) fn answered(&mut self, id: CommandId, result: &CommandResult) {
         match (self.sent.get(&id), result) {
-            (Some(Command::Reserve(reserve)), CommandResult::Admitted(_)) => {
+            (Some(Command::Reserve(reserve)), CommandResult::Admitted(_))
+                if !self.spent.contains(&id) =>
+            {
                 self.admitted.insert(id, (**reserve).clone());
             }
             (Some(Command::Outcome(outcome)), CommandResult::Recorded) => {
@@ -87,6 +91,7 @@ impl Guard {
             "a released reserve was forwarded"
         );
         let reserve = self.admitted.remove(&id).expect("just found");
+        self.spent.insert(id);
         self.forwarded.insert(reserve.request.request_id);
         self.forwards += 1;
         assert!(
@@ -108,8 +113,17 @@ impl Guard {
             "a released reserve was resumed"
         );
         self.admitted.remove(&id);
+        self.spent.insert(id);
         self.forwards += 1;
         assert!(header(headers, "authorization").is_none(), "a key left");
+    }
+
+    /// Forgets all but the count: nothing is open, so nothing that was said before may count again.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            forwards: self.forwards,
+            ..Self::default()
+        };
     }
 
     pub(super) fn replied(&mut self, reply: &Reply) {
