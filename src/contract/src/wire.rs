@@ -132,6 +132,8 @@ pub enum Cost {
     OfObject(OfObject),
     /// Moves money, and the request does not say how much. Needs a worst case in the grant, or an uncapped key.
     Unknown,
+    /// The same, and what the request shows is no worst case: it costs this much at least.
+    AtLeast(Minor),
 }
 
 /// A cost that depends on a vendor object.
@@ -146,6 +148,26 @@ pub struct OfObject {
     /// Used when the ledger does not know the object: the single currency the grant allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// Where its money comes from.
+    #[serde(default, skip_serializing_if = "Draws::is_on_hold")]
+    pub draws: Draws,
+}
+
+/// Where the money of a request comes from that acts on an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draws {
+    /// From what is held for the object, as long as it is open: a capture.
+    #[default]
+    OnHold,
+    /// It is money of its own, whatever is held: a refund.
+    Anew,
+}
+
+impl Draws {
+    const fn is_on_hold(&self) -> bool {
+        matches!(self, Self::OnHold)
+    }
 }
 
 /// The idempotency of one request.

@@ -87,7 +87,7 @@ pub(crate) fn equal_purchase(reading: &Reading, names: &[String], whole: Digest)
     names.dedup();
     let object = match &reading.cost {
         Cost::OfObject(named) => named.object.as_str(),
-        Cost::Nothing | Cost::Amount(_) | Cost::Unknown => "",
+        Cost::Nothing | Cost::Amount(_) | Cost::AtLeast(_) | Cost::Unknown => "",
     };
     let account = reading.facts.vendor_account.as_deref().unwrap_or_default();
     let mut parts: Vec<&[u8]> = vec![

@@ -129,13 +129,13 @@ fn executed(
 ) -> Client {
     let rules = endpoint.answer.as_deref();
     let id_at = rules.map_or("id", |rules| rules.id.as_str());
-    judgement.vendor_object_id = members.get(id_at).and_then(object_id);
+    judgement.vendor_object_id = members.at(id_at).and_then(object_id);
     if rules.is_some() && judgement.vendor_object_id.is_none() {
         return Client::Shaped;
     }
     judgement.charge_id = rules
         .and_then(|rules| rules.charge.as_ref())
-        .and_then(|name| members.get(name))
+        .and_then(|name| members.at(name))
         .and_then(object_id);
     let money = rules.map_or(ExecutedMoney::Moved, |rules| money_state(rules, members));
     judgement.outcome = AttemptOutcome::Executed(Executed {
@@ -190,8 +190,8 @@ fn amount(rules: &AnswerRules, money: ExecutedMoney, members: &Members<'_>) -> O
     };
     let amount = names
         .iter()
-        .find_map(|name| members.get(name)?.parse().ok())?;
-    let currency = text_of(members.get(rules.currency.as_deref()?)?)?;
+        .find_map(|name| members.at(name)?.parse().ok())?;
+    let currency = text_of(members.at(rules.currency.as_deref()?)?)?;
     Some(Minor {
         amount,
         currency: Currency::parse(&currency).ok()?,

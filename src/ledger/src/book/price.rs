@@ -1,7 +1,7 @@
 //! What a request costs, from what it says and what is known of the object it acts on.
 
 use keybrake_contract::money::{Micros, Minor};
-use keybrake_contract::wire::Cost;
+use keybrake_contract::wire::{Cost, Draws};
 
 use super::rate::{Rate, Rated, Rates};
 
@@ -86,9 +86,21 @@ pub fn price(cost: &Cost, object: Option<KnownObject>, terms: PriceTerms<'_>) ->
         },
         Cost::Amount(minor) => of_amount(rated(Some(*minor)), PricedBy::Amount, None, terms),
         Cost::Unknown => of_amount(None, PricedBy::Amount, None, terms),
+        Cost::AtLeast(minor) => at_least(*minor, terms),
+        // Nothing is nothing, whose object it may be and in whatever currency.
+        Cost::OfObject(named) if named.amount == Some(0) => Pricing::Priced {
+            cost: Some(Micros::ZERO),
+            amount: object.and_then(|known| known.amount).map(|whole| Minor {
+                amount: 0,
+                currency: whole.currency,
+            }),
+            rate: None,
+            by: PricedBy::Object,
+        },
         Cost::OfObject(named) => {
-            let open = object.and_then(|known| known.open);
-            let held_at = object.and_then(|known| known.rate);
+            let held = object.filter(|_| named.draws == Draws::OnHold);
+            let open = held.and_then(|known| known.open);
+            let held_at = held.and_then(|known| known.rate);
             let (minor, by) = match object.and_then(|known| known.amount) {
                 Some(whole) => (
                     Some(Minor {
@@ -128,6 +140,34 @@ pub fn price(cost: &Cost, object: Option<KnownObject>, terms: PriceTerms<'_>) ->
                 }
             }
         }
+    }
+}
+
+/// The worst case, or what the request shows where that is more.
+fn at_least(minor: Minor, terms: PriceTerms<'_>) -> Pricing {
+    let worst = match (terms.capped, terms.worst_case) {
+        (Capped::Yes, Some(worst)) => worst,
+        (Capped::Yes, None) => return Pricing::AmountUnknown(Some(minor)),
+        (Capped::No, _) => {
+            return Pricing::Priced {
+                cost: None,
+                amount: Some(minor),
+                rate: None,
+                by: PricedBy::Unpriced,
+            };
+        }
+    };
+    let shown = terms.rates.rated(minor);
+    let (cost, rate) = match shown.map(Rated::cost) {
+        Some(None) => return Pricing::AboveEveryCap(minor),
+        Some(Some(cost)) if cost > worst => (cost, shown.and_then(Rated::exchange)),
+        _ => (worst, None),
+    };
+    Pricing::Priced {
+        cost: Some(cost),
+        amount: Some(minor),
+        rate,
+        by: PricedBy::WorstCase,
     }
 }
 
@@ -192,6 +232,16 @@ mod tests {
             object: "ch_1".to_owned(),
             amount,
             currency: currency.map(|text| Currency::parse(text).unwrap()),
+            draws: Draws::OnHold,
+        })
+    }
+
+    fn anew(amount: Option<u64>) -> Cost {
+        Cost::OfObject(OfObject {
+            object: "ch_1".to_owned(),
+            amount,
+            currency: None,
+            draws: Draws::Anew,
         })
     }
 
@@ -241,6 +291,20 @@ mod tests {
             (Cost::Unknown, None, CAPPED, None, Pricing::AmountUnknown(None)),
             (Cost::Unknown, None, CAPPED, worst, priced(50_000_000, None, WorstCase)),
             (Cost::Unknown, None, UNCAPPED, None, unpriced(None)),
+            // What a request shows is no worst case: the greater of the two.
+            (Cost::AtLeast(minor(1_000, "usd")), None, CAPPED, None, Pricing::AmountUnknown(ten)),
+            (Cost::AtLeast(minor(1_000, "usd")), None, CAPPED, worst, priced(50_000_000, ten, WorstCase)),
+            (Cost::AtLeast(minor(7_000, "usd")), None, CAPPED, worst, priced(70_000_000, Some(minor(7_000, "usd")), WorstCase)),
+            (Cost::AtLeast(minor(9_000, "eur")), None, CAPPED, worst, priced(50_000_000, Some(minor(9_000, "eur")), WorstCase)),
+            (Cost::AtLeast(beyond_count), None, CAPPED, worst, Pricing::AboveEveryCap(beyond_count)),
+            (Cost::AtLeast(minor(1_000, "usd")), None, UNCAPPED, None, unpriced(ten)),
+            // A refund of what is still open is money of its own: the customer may have paid without us.
+            (anew(Some(300)), known(ten, Some(10_000_000)), CAPPED, None, priced(3_000_000, Some(minor(300, "usd")), Object)),
+            (anew(None), known(ten, Some(10_000_000)), CAPPED, None, priced(10_000_000, ten, Object)),
+            (anew(None), known(None, Some(10_000_000)), CAPPED, None, Pricing::AmountUnknown(None)),
+            // A cancellation takes nothing, whatever is known.
+            (of_object(Some(0), None), None, CAPPED, None, priced(0, None, Object)),
+            (of_object(Some(0), None), known(euro, Some(10_000_000)), CAPPED, None, priced(0, Some(minor(0, "eur")), Object)),
             // A known object that is not open costs in full: a refund.
             (of_object(None, None), known(ten, None), CAPPED, None, priced(10_000_000, ten, Object)),
             (of_object(Some(300), None), known(ten, None), CAPPED, None, priced(3_000_000, Some(minor(300, "usd")), Object)),
@@ -287,7 +351,7 @@ mod tests {
                 rate,
             })
         };
-        use PricedBy::{Amount, Object, Unpriced};
+        use PricedBy::{Amount, Object, Unpriced, WorstCase};
         #[rustfmt::skip]
         let rows = [
             // cost, object, capped → cost, amount, rate, by
@@ -301,6 +365,10 @@ mod tests {
             (of_object(Some(1_500), None), known(Some(12_000_000), Some(of_the_hold)), CAPPED, Some(6_000_000), euro(1_500), Some(of_the_hold), Object),
             (of_object(None, None), known(Some(12_000_000), Some(of_the_hold)), CAPPED, Some(0), euro(1_000), Some(of_the_hold), Object),
             (of_object(Some(300), Some("eur")), None, CAPPED, Some(3_300_000), euro(300), Some(pinned), Amount),
+            // A refund of what is still held is money of its own, at today's rate.
+            (anew(Some(500)), known(Some(12_000_000), Some(of_the_hold)), CAPPED, Some(5_500_000), euro(500), Some(pinned), Object),
+            (Cost::AtLeast(minor(10_000, "eur")), None, CAPPED, Some(110_000_000), euro(10_000), Some(pinned), WorstCase),
+            (Cost::AtLeast(minor(1_000, "eur")), None, CAPPED, Some(50_000_000), euro(1_000), None, WorstCase),
         ];
         for (cost, object, capped, micros, amount, rate, by) in rows {
             let terms = PriceTerms {

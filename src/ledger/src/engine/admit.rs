@@ -145,7 +145,7 @@ impl<S: Store> Writer<S> {
         let key = &asking.key.key;
         let object = match &asking.command.cost {
             Cost::OfObject(named) => self.known_object(asking.place, &named.object)?,
-            Cost::Nothing | Cost::Amount(_) | Cost::Unknown => None,
+            Cost::Nothing | Cost::Amount(_) | Cost::AtLeast(_) | Cost::Unknown => None,
         };
         let terms = PriceTerms {
             capped: capped(asking.key, asking.path),

@@ -210,11 +210,11 @@ enum Meant<'a> {
 /// `amount` and `currency` mean the field that this endpoint reads them from.
 fn meant_field<'a>(endpoint: &'a Endpoint, name: &'a str) -> Meant<'a> {
     match (&endpoint.cost, name) {
-        (CostRule::Fields { amount, .. }, "amount") => Meant::Field(amount),
+        (CostRule::Fields { amount, .. }, "amount") => Meant::Field(&amount.field),
         (CostRule::Fields { currency, .. }, "currency") => Meant::Field(currency),
         (CostRule::Object { .. }, "currency") => Meant::FromObject,
         (CostRule::Object { amount, .. }, "amount") => match amount {
-            ObjectAmount::Required(field) | ObjectAmount::Field(field) => Meant::Field(field),
+            ObjectAmount::Required(at) | ObjectAmount::Field(at) => Meant::Field(&at.field),
             ObjectAmount::Fixed(_) => Meant::Nothing,
             ObjectAmount::Whole => Meant::Field(name),
         },

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use keybrake_contract::grant::Range;
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::wire::OfObject;
+use keybrake_contract::wire::{Draws, OfObject};
 use proptest::prelude::*;
 
 use keybrake_contract::grant::{AllowedEndpoint, Constraint, IdempotencyRule, Prefix};
@@ -221,6 +221,7 @@ fn constraints_on_reads_and_on_objects() {
         object: "ch_1".to_owned(),
         amount: Some(500),
         currency: Some(Currency::USD),
+        draws: Draws::Anew,
     });
     assert_eq!(
         permit.reserve_parts().cost,

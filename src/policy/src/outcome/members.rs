@@ -50,6 +50,16 @@ impl<'a> Members<'a> {
         let mut found = self.0.iter().rev().filter(|(have, _)| have == name);
         found.next().map(|(_, raw)| *raw)
     }
+
+    /// The value at this name: a member, or `amount[value]` for a member of a member.
+    pub(super) fn at(&self, name: &str) -> Option<&'a str> {
+        let Some((outer, inner)) = name.split_once('[') else {
+            return self.get(name);
+        };
+        let parts = inner.split('[').map(|part| part.trim_end_matches(']'));
+        let mut parts = parts.into_iter();
+        parts.try_fold(self.get(outer)?, |raw, part| Members::parse(raw)?.get(part))
+    }
 }
 
 /// The text of a value that is a JSON string.

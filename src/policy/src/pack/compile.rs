@@ -7,11 +7,12 @@ use std::sync::Arc;
 use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
 
-use super::compile_endpoints::compile_endpoints;
+use super::compile_endpoints::{Tables, compile_endpoints};
 use super::dto::{
     AnswerDto, AnswerHeadersDto, CredentialDto, IdempotencyDto, OutcomeDto, PackDto, ParametersDto,
     PathDto, RefusalDto, StateDto,
 };
+use super::stated;
 use super::{
     AnswerHeaders, AnswerRules, CredentialPlace, CredentialRules, HeaderNames, HeaderPlaces,
     InvalidPack, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules, Prefixes,
@@ -23,7 +24,7 @@ const MAX_KEY_LENGTH: usize = 255;
 /// Most decimals of a currency.
 const MAX_CURRENCY_DECIMALS: u8 = 3;
 /// Digits that always fit into 64 bits.
-const MAX_DIGITS: usize = 18;
+pub(super) const MAX_DIGITS: usize = 18;
 
 pub(super) type Made<T> = Result<T, InvalidPack>;
 pub(super) type Answers = BTreeMap<String, Arc<AnswerRules>>;
@@ -39,6 +40,7 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         idempotency,
         parameters,
         currency_decimals,
+        stated,
         audit_params,
         refusal,
         answer_headers,
@@ -71,7 +73,13 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         let rules = Arc::new(answer(&name, dto)?);
         compiled.insert(name, rules);
     }
-    let (endpoints, index) = compile_endpoints(endpoints, &compiled)?;
+    let parameters = compile_parameters(parameters)?;
+    let tables = Tables {
+        integers: &parameters.integers,
+        stated: stated::compile(stated)?,
+        answers: compiled,
+    };
+    let (endpoints, index) = compile_endpoints(endpoints, &tables)?;
     let credential = compile_credential(credential)?;
     let path = compile_path(path)?;
     let account_headers = header_names("account_headers", account_headers)?;
@@ -93,8 +101,8 @@ pub(super) fn compile(dto: PackDto) -> Made<Pack> {
         headers: header_places(&account_headers, &forward_headers, &idempotency.header),
         account_headers,
         idempotency,
-        parameters: compile_parameters(parameters)?,
         currency_decimals: compile_currency_decimals(currency_decimals)?,
+        parameters,
         audit_params: field_names("audit_params", audit_params)?,
         refusal: compile_refusal(refusal)?,
         answer_headers: compile_answer_headers(answer_headers)?,

@@ -5,15 +5,33 @@ use std::sync::Arc;
 
 use keybrake_contract::endpoint::EndpointPattern;
 use keybrake_contract::grant::AllowedEndpoint;
+use keybrake_contract::wire::Draws;
 
-use super::compile::{Answers, Made, field_names, wrong};
+use super::compile::{Answers, MAX_DIGITS, Made, field_names, wrong};
 use super::dto::{CostDto, EndpointDto};
 use super::index::Index;
-use super::{Class, CostRule, Endpoint, InvalidPack, ObjectAmount, ObjectAt};
+use super::stated::StatedLists;
+use super::{
+    Absent, AmountAt, ByName, Class, CostRule, Endpoint, IntegerBounds, InvalidPack, ObjectAmount,
+    ObjectAt, Sign,
+};
+
+/// Bounds of an amount whose name the pack gives none.
+const AMOUNT: IntegerBounds = IntegerBounds {
+    min: 1,
+    max_digits: 8,
+};
+
+/// What endpoints refer to by name.
+pub(super) struct Tables<'a> {
+    pub integers: &'a ByName<IntegerBounds>,
+    pub stated: StatedLists,
+    pub answers: Answers,
+}
 
 pub(super) fn compile_endpoints(
     dtos: Vec<EndpointDto>,
-    answers: &Answers,
+    tables: &Tables<'_>,
 ) -> Made<(Vec<Arc<Endpoint>>, Index)> {
     let mut index = Index::default();
     let mut operations = BTreeSet::new();
@@ -25,6 +43,7 @@ pub(super) fn compile_endpoints(
             class,
             cost,
             refuse,
+            stated,
             answer,
         } = dto;
         let at = |part: &str| format!("endpoints[{position}].{part}");
@@ -56,13 +75,13 @@ pub(super) fn compile_endpoints(
         }
         let answer = answer
             .map(|name| {
-                answers.get(&name).cloned().ok_or_else(|| {
+                tables.answers.get(&name).cloned().ok_or_else(|| {
                     InvalidPack::new(at("answer"), format!("{name} is not one of `answers`"))
                 })
             })
             .transpose()?;
         endpoints.push(Arc::new(Endpoint {
-            cost: cost_rule(class, cost, path)
+            cost: cost_rule(class, cost, stated, path, tables)
                 .map_err(|problem| InvalidPack::new(at("cost"), problem))?,
             operation,
             pattern,
@@ -75,27 +94,67 @@ pub(super) fn compile_endpoints(
 }
 
 /// The cost rule, as far as the class allows it.
-fn cost_rule(class: Class, dto: Option<CostDto>, path: &str) -> Result<CostRule, &'static str> {
-    match (class, dto) {
-        (Class::Read | Class::Free, None) => Ok(CostRule::Nothing),
-        (Class::MoneyBlind | Class::Prepares | Class::Forbidden, None) => Ok(CostRule::Unknown),
-        (Class::Money | Class::MoneyOptional, Some(dto)) => money_rule(class, dto, path),
-        (Class::Money | Class::MoneyOptional, None) => Err("wanted for money and money_optional"),
-        _ => Err("only for money and money_optional"),
+fn cost_rule(
+    class: Class,
+    cost: Option<CostDto>,
+    stated: Option<String>,
+    path: &str,
+    tables: &Tables<'_>,
+) -> Result<CostRule, &'static str> {
+    match (class, cost, stated) {
+        (Class::Read | Class::Free, None, None) => Ok(CostRule::Nothing),
+        (Class::MoneyBlind | Class::Prepares | Class::Forbidden, None, None) => {
+            Ok(CostRule::Unknown)
+        }
+        (Class::MoneyBlind | Class::Prepares, None, Some(name)) => tables
+            .stated
+            .get(&name)
+            .map(|rules| CostRule::AtLeast(Arc::clone(rules)))
+            .ok_or("stated: a name in `stated`"),
+        (Class::Money | Class::MoneyOptional, Some(dto), None) => {
+            money_rule(class, dto, path, tables)
+        }
+        (Class::Money | Class::MoneyOptional, None, None) => {
+            Err("wanted for money and money_optional")
+        }
+        (_, _, Some(_)) => Err("stated is for money_blind and prepares, and stands alone"),
+        (_, Some(_), None) => Err("only for money and money_optional"),
     }
 }
 
-fn money_rule(class: Class, dto: CostDto, path: &str) -> Result<CostRule, &'static str> {
+fn money_rule(
+    class: Class,
+    dto: CostDto,
+    path: &str,
+    tables: &Tables<'_>,
+) -> Result<CostRule, &'static str> {
     let CostDto {
         amount,
         currency,
         object,
+        anew,
         fixed_amount,
+        max_digits,
+        signed,
     } = dto;
+    if amount.is_none() && (max_digits.is_some() || signed) {
+        return Err("max_digits and signed are about an amount");
+    }
+    if anew && (object.is_none() || fixed_amount.is_some()) {
+        return Err("anew is about an object's money");
+    }
+    let amount = amount
+        .map(|field| amount_at(field, max_digits, signed, tables.integers))
+        .transpose()?;
     match (object, amount, currency, fixed_amount) {
-        (None, Some(amount), Some(currency), None) if class == Class::Money => {
-            Ok(CostRule::Fields { amount, currency })
-        }
+        (None, Some(amount), Some(currency), None) => Ok(CostRule::Fields {
+            amount,
+            currency,
+            absent: match class {
+                Class::Money => Absent::Refused,
+                _ => Absent::Unknown,
+            },
+        }),
         (Some(object), amount, None, fixed) => Ok(CostRule::Object {
             object: object_at(object, path)?,
             amount: match (amount, fixed) {
@@ -106,11 +165,36 @@ fn money_rule(class: Class, dto: CostDto, path: &str) -> Result<CostRule, &'stat
                 (None, None) => ObjectAmount::Whole,
                 (Some(_), Some(_)) => return Err("amount or fixed_amount, not both"),
             },
+            draws: if anew { Draws::Anew } else { Draws::OnHold },
         }),
-        _ => Err(
-            "for money amount and currency; else object, with amount or fixed_amount or neither",
-        ),
+        _ => Err("amount and currency; or object, with amount or fixed_amount or neither"),
     }
+}
+
+/// An amount's bounds are those of its leaf name, unless the endpoint has its own.
+fn amount_at(
+    field: String,
+    max_digits: Option<usize>,
+    signed: bool,
+    integers: &ByName<IntegerBounds>,
+) -> Result<AmountAt, &'static str> {
+    if max_digits.is_some_and(|most| most == 0 || most > MAX_DIGITS) {
+        return Err("max_digits: 1 to 18");
+    }
+    let leaf = field
+        .rsplit('[')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(']');
+    let named = integers.get(leaf).copied().unwrap_or(AMOUNT);
+    Ok(AmountAt {
+        bounds: IntegerBounds {
+            max_digits: max_digits.unwrap_or(named.max_digits),
+            ..named
+        },
+        sign: if signed { Sign::Either } else { Sign::Never },
+        field,
+    })
 }
 
 fn object_at(object: Vec<String>, path: &str) -> Result<ObjectAt, &'static str> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::stated::StatedDto;
 use super::{
     BodyEncoding, Class, CredentialPlace, DefaultRule, EvidenceRules, IntegerBounds, InvalidPack,
     MoneyState, RuledOutcome,
@@ -33,6 +34,8 @@ pub(super) struct PackDto {
     /// Decimals of a currency's whole unit, where it has not two.
     #[serde(default)]
     pub currency_decimals: BTreeMap<String, u8>,
+    #[serde(default)]
+    pub stated: BTreeMap<String, Vec<StatedDto>>,
     pub audit_params: Vec<String>,
     pub refusal: RefusalDto,
     pub answer_headers: AnswerHeadersDto,
@@ -137,6 +140,8 @@ pub(super) struct EndpointDto {
     pub cost: Option<CostDto>,
     #[serde(default)]
     pub refuse: Vec<String>,
+    /// For money_blind and prepares: the name of a list in `stated`.
+    pub stated: Option<String>,
     pub answer: Option<String>,
 }
 
@@ -150,6 +155,14 @@ pub(super) struct CostDto {
     pub currency: Option<String>,
     /// `{name}` of the path template, or fields of which exactly one must be there.
     pub object: Option<Vec<String>>,
+    /// The money does not come from what is held for the object.
+    #[serde(default)]
+    pub anew: bool,
     /// An amount that is always the same.
     pub fixed_amount: Option<u64>,
+    /// Most digits of the amount, where they are not those of its name in `parameters.integers`.
+    pub max_digits: Option<usize>,
+    /// The amount may be below zero; its magnitude counts.
+    #[serde(default)]
+    pub signed: bool,
 }

@@ -7,11 +7,13 @@ mod builtin;
 mod by_name;
 mod compile;
 mod compile_endpoints;
+mod cost_rule;
 mod dto;
 mod evidence;
 mod header_names;
 mod index;
 mod prefixes;
+mod stated;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,9 +28,11 @@ use serde_json::Value;
 pub use builtin::{builtin, builtin_names};
 pub(crate) use by_name::ByName;
 pub(crate) use compile::is_host;
+pub(crate) use cost_rule::{Absent, AmountAt, CostRule, ObjectAmount, ObjectAt, Sign};
 pub use evidence::{EventRules, EvidenceRules, OperationEvidence};
 pub(crate) use header_names::{HeaderNames, Place, at};
 pub(crate) use prefixes::Prefixes;
+pub(crate) use stated::StatedRule;
 
 /// One vendor, as compiled from its JSON form.
 #[derive(Debug, Clone)]
@@ -249,7 +253,8 @@ pub(crate) enum BodyEncoding {
 /// Rules for request fields wherever they stand.
 #[derive(Debug, Clone)]
 pub(crate) struct ParameterRules {
-    /// Leaf name → bounds: a field of this name is a plain integer or the request is refused.
+    /// Leaf name → bounds: where the request's cost is read, a field of this name is a plain integer or the request is
+    /// refused.
     pub integers: ByName<IntegerBounds>,
     /// Fields below these names are the caller's own text.
     pub free_maps: Vec<String>,
@@ -264,44 +269,6 @@ pub(crate) struct IntegerBounds {
     pub min: u64,
     /// 1 to 18.
     pub max_digits: usize,
-}
-
-/// Where a request says what it costs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CostRule {
-    /// Moves no money.
-    Nothing,
-    /// Amount and currency stand in these fields, both required.
-    Fields { amount: String, currency: String },
-    /// Depends on a vendor object.
-    Object {
-        object: ObjectAt,
-        amount: ObjectAmount,
-    },
-    /// Cannot be told.
-    Unknown,
-}
-
-/// Where the reference to an object stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ObjectAt {
-    /// The path segment at this position (0 = first).
-    Segment(usize),
-    /// Exactly one of these fields.
-    Fields(Vec<String>),
-}
-
-/// How much of an object a request is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ObjectAmount {
-    /// This field, which must be there.
-    Required(String),
-    /// This field; absent: the whole.
-    Field(String),
-    /// Always this much (a cancellation takes nothing).
-    Fixed(u64),
-    /// Always the whole.
-    Whole,
 }
 
 /// How a success is read.

@@ -5,16 +5,12 @@ use std::collections::BTreeMap;
 use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::{Cost, OfObject};
 
-use crate::pack::{BodyEncoding, CostRule, IntegerBounds, ObjectAmount, ObjectAt, Pack};
+use crate::pack::{Absent, AmountAt, BodyEncoding, CostRule, ObjectAmount, ObjectAt, Pack, Sign};
 use crate::text::Text;
 
 use super::fields::{self, Field, Fields, Unreadable};
+use super::stated;
 
-/// Bounds of an amount whose name the pack gives none.
-const AMOUNT: IntegerBounds = IntegerBounds {
-    min: 1,
-    max_digits: 8,
-};
 /// Most characters that the audit keeps of a field.
 const MAX_AUDITED: usize = 256;
 
@@ -29,9 +25,19 @@ pub(super) fn read(
     match rule {
         CostRule::Nothing => Ok(Cost::Nothing),
         CostRule::Unknown => Ok(Cost::Unknown),
-        CostRule::Fields { amount, currency } => {
-            let amount = amount_of(pack, amount, fields, encoding)?
-                .ok_or_else(|| Unreadable::field(amount, "is missing"))?;
+        CostRule::AtLeast(rules) => stated::read(rules, &pack.parameters, fields),
+        CostRule::Fields {
+            amount,
+            currency,
+            absent,
+        } => {
+            let amount = match (amount_of(amount, fields, encoding)?, absent) {
+                (Some(amount), _) => amount,
+                (None, Absent::Unknown) => return Ok(Cost::Unknown),
+                (None, Absent::Refused) => {
+                    return Err(Unreadable::field(&amount.field, "is missing"));
+                }
+            };
             let text = fields
                 .get(currency)
                 .ok_or_else(|| Unreadable::field(currency, "is missing"))?;
@@ -39,43 +45,53 @@ pub(super) fn read(
                 .map_err(|_| Unreadable::field(currency, "is not a three-letter currency code"))?;
             Ok(Cost::Amount(Minor { amount, currency }))
         }
-        CostRule::Object { object, amount } => Ok(Cost::OfObject(OfObject {
+        CostRule::Object {
+            object,
+            amount,
+            draws,
+        } => Ok(Cost::OfObject(OfObject {
             object: object_of(object, path, fields)?,
             amount: match amount {
-                ObjectAmount::Required(name) => Some(
-                    amount_of(pack, name, fields, encoding)?
-                        .ok_or_else(|| Unreadable::field(name, "is missing"))?,
+                ObjectAmount::Required(at) => Some(
+                    amount_of(at, fields, encoding)?
+                        .ok_or_else(|| Unreadable::field(&at.field, "is missing"))?,
                 ),
-                ObjectAmount::Field(name) => amount_of(pack, name, fields, encoding)?,
+                ObjectAmount::Field(at) => amount_of(at, fields, encoding)?,
                 ObjectAmount::Fixed(fixed) => Some(*fixed),
                 ObjectAmount::Whole => None,
             },
             currency: None,
+            draws: *draws,
         })),
     }
 }
 
+/// The amount, or its magnitude where it has a sign.
 fn amount_of(
-    pack: &Pack,
-    name: &str,
+    at: &AmountAt,
     fields: &Fields,
     encoding: BodyEncoding,
 ) -> Result<Option<u64>, Unreadable> {
-    let leaf = name
-        .rsplit('[')
-        .next()
-        .unwrap_or(name)
-        .trim_end_matches(']');
-    let bounds = pack
-        .parameters
-        .integers
-        .get(leaf)
-        .copied()
-        .unwrap_or(AMOUNT);
-    fields
-        .get(name)
-        .map(|field| fields::integer(field, bounds, encoding))
-        .transpose()
+    let Some(field) = fields.get(&at.field) else {
+        // `amount[currency]` alone, or `amount` as a group.
+        return match fields.group(&at.field).next() {
+            None => Ok(None),
+            Some(inner) => Err(Unreadable::field(
+                &inner.name,
+                format!("stands where a single {} is wanted", at.field),
+            )),
+        };
+    };
+    match (at.sign, field.value.strip_prefix('-')) {
+        (Sign::Either, Some(magnitude)) => {
+            let magnitude = Field {
+                value: magnitude.to_owned(),
+                ..field.clone()
+            };
+            fields::integer(&magnitude, at.bounds, encoding).map(Some)
+        }
+        _ => fields::integer(field, at.bounds, encoding).map(Some),
+    }
 }
 
 fn object_of(at: &ObjectAt, path: &str, fields: &Fields) -> Result<String, Unreadable> {

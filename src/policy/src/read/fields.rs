@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use keybrake_contract::refusal::RefusalCode;
 
-use crate::pack::{BodyEncoding, IntegerBounds, ParameterRules};
+use crate::pack::{BodyEncoding, CostRule, IntegerBounds, ObjectAmount, ParameterRules};
 
 use super::secret;
 
@@ -191,12 +191,16 @@ impl Fields {
             .take_while(move |field| tail(field).is_some_and(|tail| tail.starts_with(b"[")))
     }
 
-    /// Holds the pack's rules for names that mean the same wherever they stand.
+    /// Holds the pack's rules for names that mean the same wherever they stand. Integers have to keep their bounds where the
+    /// request's cost is read; elsewhere vendors take more than that (an amount below zero, a group of amounts).
     pub(crate) fn check(
         &self,
         rules: &ParameterRules,
+        cost: &CostRule,
         encoding: BodyEncoding,
     ) -> Result<(), Unreadable> {
+        let bound = matches!(cost, CostRule::Fields { .. } | CostRule::Object { .. });
+        let amount = amount_field(cost);
         for field in &self.sorted {
             if base(&field.name).eq_ignore_ascii_case("_method") {
                 return Err(Unreadable::field(&field.name, "overrides the method"));
@@ -208,7 +212,7 @@ impl Fields {
             let mut parts = components(&field.name);
             let mut leaf = parts.next().unwrap_or_default();
             for next in parts {
-                if encoding == BodyEncoding::Form && rules.integers.get(leaf).is_some() {
+                if bound && encoding == BodyEncoding::Form && rules.integers.get(leaf).is_some() {
                     return Err(Unreadable::field(
                         &field.name,
                         "must be a single integer, not a group",
@@ -216,7 +220,9 @@ impl Fields {
                 }
                 leaf = next;
             }
-            if let Some(bounds) = rules.integers.get(leaf) {
+            // The amount that the cost is has bounds of its own.
+            let elsewhere = bound && amount != Some(field.name.as_str());
+            if let Some(bounds) = rules.integers.get(leaf).filter(|_| elsewhere) {
                 integer(field, *bounds, encoding)?;
             }
             self.refuse_conflicts(rules, field, leaf)?;
@@ -252,6 +258,19 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// The field that the cost's amount stands in.
+fn amount_field(cost: &CostRule) -> Option<&str> {
+    let at = match cost {
+        CostRule::Fields { amount, .. } => amount,
+        CostRule::Object { amount, .. } => match amount {
+            ObjectAmount::Required(at) | ObjectAmount::Field(at) => at,
+            ObjectAmount::Fixed(_) | ObjectAmount::Whole => return None,
+        },
+        CostRule::Nothing | CostRule::Unknown | CostRule::AtLeast(_) => return None,
+    };
+    Some(&at.field)
 }
 
 /// A plain integer: ASCII digits without a leading zero, within its bounds.
@@ -304,7 +323,7 @@ fn base(name: &str) -> &str {
 }
 
 /// `a[b][c]` → `a`, `b`, `c`.
-fn components(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn components(name: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(name);
     std::iter::from_fn(move || {
         let part = rest?;

@@ -23,6 +23,7 @@ mod headers;
 mod json;
 mod path;
 pub(crate) mod secret;
+mod stated;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vendor;
@@ -242,7 +243,7 @@ impl JudgedHeaders {
         }) {
             return Err(Unreadable::whole("a vault key stands where none belongs"));
         }
-        fields.check(&pack.parameters, encoding)?;
+        fields.check(&pack.parameters, &endpoint.cost, encoding)?;
         fields.refuse(&endpoint.refuse)?;
         let path = &self.known.facts.path;
         let cost = cost::read(pack, &endpoint.cost, path, &fields, encoding)?;

@@ -37,6 +37,7 @@ fn on_object(
             object: object.to_owned(),
             amount,
             currency: None,
+            draws: Draws::OnHold,
         }),
         ..charge(key, 0, id)
     }
@@ -75,6 +76,7 @@ async fn a_refund_costs_what_its_known_object_says() {
             object: "ch_x".to_owned(),
             amount: Some(300),
             currency: Some(Currency::USD),
+            draws: Draws::OnHold,
         }),
         ..charge(&key, 0, "r-5")
     };

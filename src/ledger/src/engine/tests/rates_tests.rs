@@ -96,6 +96,7 @@ async fn a_hold_keeps_its_rate_when_the_table_changes() {
             object: "pi_2".to_owned(),
             amount,
             currency: None,
+            draws: Draws::OnHold,
         }),
         ..charge(&key, 0, id)
     };

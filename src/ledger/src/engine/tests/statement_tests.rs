@@ -268,6 +268,7 @@ impl History {
                 object: object.clone(),
                 amount: Some(amount),
                 currency: Some(keybrake_contract::money::Currency::USD),
+                draws: Draws::OnHold,
             }),
             ..charge(self.dice.pick(&self.keys), 0, &name)
         };

@@ -7,7 +7,7 @@ use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::refusal::RefusalCode::{
     self, EndpointNotAllowed, HostNotAllowed, RequestNotInspectable,
 };
-use keybrake_contract::wire::{Cost, CountedReason, OfObject};
+use keybrake_contract::wire::{Cost, CountedReason, Draws, OfObject};
 
 use super::{BodyWanted, Early, RawRequest, Reading, Turned, early, read};
 use crate::config::PluginConfig;
@@ -132,19 +132,22 @@ fn a_charge_is_read_with_its_cost_and_its_facts() {
 
 #[test]
 fn what_each_money_endpoint_says_that_it_costs() {
-    let of = |object: &str, amount| {
+    let drawn = |object: &str, amount, draws| {
         Cost::OfObject(OfObject {
             object: object.to_owned(),
             amount,
             currency: None,
+            draws,
         })
     };
+    let of = |object: &str, amount| drawn(object, amount, Draws::OnHold);
+    let refund = |object: &str, amount| drawn(object, amount, Draws::Anew);
     let cases = [
-        ("/v1/refunds", "charge=ch_1", of("ch_1", None)),
+        ("/v1/refunds", "charge=ch_1", refund("ch_1", None)),
         (
             "/v1/refunds",
             "payment_intent=pi_1&amount=500",
-            of("pi_1", Some(500)),
+            refund("pi_1", Some(500)),
         ),
         ("/v1/charges/ch_1/capture", "", of("ch_1", None)),
         ("/v1/charges/ch_1/capture", "amount=5", of("ch_1", Some(5))),
@@ -231,8 +234,8 @@ fn paths_are_canonical_or_refused() {
 #[test]
 fn unknown_endpoints_and_methods_are_forbidden_whatever_their_body_says() {
     for (method, path) in [
-        ("POST", "/v1/payouts"),
-        ("POST", "/v2/core/accounts"),
+        ("POST", "/v1/payouts_of_nobody"),
+        ("POST", "/v2/core/nothing"),
         ("POST", "/v1/ephemeral_keys"),
         ("HEAD", "/v1/charges"),
         ("OPTIONS", "/v1/charges"),

@@ -199,6 +199,7 @@ fn reserve(number: Id, ask: &Ask, keys: &[Digest]) -> Reserve {
                 object: object(of),
                 amount: part.map(|part| minor(part).amount),
                 currency: None,
+                draws: keybrake_contract::wire::Draws::OnHold,
             }),
         },
         idempotency: ask.idempotency.map(|key| Idempotency {
