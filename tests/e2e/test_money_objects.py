@@ -17,6 +17,7 @@ INTENTS = [
     "POST /v1/payment_intents/{id}/confirm",
     "POST /v1/payment_intents/{id}/capture",
     "POST /v1/payment_intents/{id}/cancel",
+    "POST /v1/payment_intents/{id}/increment_authorization",
 ]
 REFUNDS = ["POST /v1/charges", "POST /v1/charges/{id}/capture", "POST /v1/refunds"]
 
@@ -118,6 +119,55 @@ def test_a_raised_intent_debits_only_the_difference(keybrake: Keybrake) -> None:
         paid = keybrake.post(key, f"{path}/confirm", {"payment_method": "pm_card_visa"}).json()
     assert (paid["status"], paid["amount_received"]) == ("succeeded", 800)
     expect_balance(keybrake, key, free="0", settled="8")
+
+
+def test_an_increment_names_the_new_total_and_debits_the_difference(keybrake: Keybrake) -> None:
+    key = payer(keybrake, "8.00")
+    path = f"/v1/payment_intents/{intent(keybrake, key, 500, confirm='true', capture_method='manual').json()['id']}"
+    expect_balance(keybrake, key, free="3", held="5")
+    with nothing_reaches_the_vendor(keybrake):
+        over = keybrake.post(key, f"{path}/increment_authorization", {"amount": 801})
+        assert expect_refusal(over, 402, "spend_cap_exceeded")["asked"] == "3.010000"
+    with vendor_sees(keybrake, requests=1, executions=1):
+        raised = keybrake.post(key, f"{path}/increment_authorization", {"amount": 800}).json()
+    assert (raised["amount"], raised["amount_capturable"], raised["status"]) == (800, 800, "requires_capture")
+    expect_balance(keybrake, key, free="0", held="8")
+    with vendor_sees(keybrake, requests=1, executions=1):
+        assert keybrake.post(key, f"{path}/capture", {"amount_to_capture": 700}).json()["amount_received"] == 700
+    expect_balance(keybrake, key, free="1", settled="7")
+
+
+def test_a_confirmation_of_an_amount_debits_nothing_more_than_the_hold(keybrake: Keybrake) -> None:
+    key = payer(keybrake)
+    made = intent(keybrake, key, 500).json()
+    with vendor_sees(keybrake, requests=1, executions=1):
+        paid = keybrake.post(key, f"/v1/payment_intents/{made['id']}/confirm", {"amount_to_confirm": 500}).json()
+    assert (paid["status"], paid["amount_received"]) == ("succeeded", 500)
+    expect_balance(keybrake, key, free="0", settled="5")
+
+
+def test_a_refund_of_an_intent_that_its_customer_paid_without_us_is_decided_by_the_cap(keybrake: Keybrake) -> None:
+    key = keybrake.issue(allowed_endpoints=[*INTENTS, "refunds.create"], daily_usd_cap="7.00")
+    made = intent(keybrake, key, 500).json()
+    confirm = f"/v1/payment_intents/{made['id']}/confirm"
+    paid = keybrake.past_the_gate("POST", confirm, {"payment_method": "pm_card_visa"}, idempotency_key=fresh_key())
+    assert paid.json()["status"] == "succeeded"
+    # Here it is still held, and what is held for it pays for no refund.
+    with nothing_reaches_the_vendor(keybrake):
+        refused = keybrake.post(key, "/v1/refunds", {"payment_intent": made["id"]})
+        assert expect_refusal(refused, 402, "spend_cap_exceeded")["asked"] == "5.000000"
+    with vendor_sees(keybrake, requests=1, executions=1):
+        assert keybrake.post(key, "/v1/refunds", {"payment_intent": made["id"], "amount": 200}).status_code == 200
+    expect_balance(keybrake, key, free="0", held="5", settled="2")
+
+
+def test_an_intent_made_elsewhere_can_be_cancelled(keybrake: Keybrake) -> None:
+    form = {"amount": "500", "currency": "eur"}
+    made = keybrake.past_the_gate("POST", "/v1/payment_intents", form, idempotency_key=fresh_key()).json()
+    key = payer(keybrake)
+    with vendor_sees(keybrake, requests=1, executions=0):
+        assert keybrake.post(key, f"/v1/payment_intents/{made['id']}/cancel", {}).json()["status"] == "canceled"
+    expect_balance(keybrake, key, free="5")
 
 
 def test_a_declined_confirmation_keeps_the_hold_of_the_open_intent(keybrake: Keybrake) -> None:

@@ -133,6 +133,13 @@ fn executed(
     if rules.is_some() && judgement.vendor_object_id.is_none() {
         return Client::Shaped;
     }
+    let whole = rules
+        .and_then(|rules| rules.part_of.as_ref())
+        .and_then(|name| members.at(name))
+        .and_then(object_id);
+    if whole.is_some() {
+        judgement.vendor_object_id = whole;
+    }
     judgement.charge_id = rules
         .and_then(|rules| rules.charge.as_ref())
         .and_then(|name| members.at(name))

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::idempotency::{Record, Records};
-use crate::objects::{Charge, Customer, Event, Listed, Movement, Object, PaymentIntent, Refund};
+use crate::objects::{
+    Charge, Customer, Event, Invoice, InvoiceItem, Listed, Movement, Object, OutboundPayment,
+    PaymentIntent, Refund,
+};
 
 /// Objects of one kind in the order of their making.
 #[derive(Debug)]
@@ -74,6 +77,8 @@ pub struct Totals {
     pub authorized_minor: BTreeMap<String, i64>,
     /// Given back.
     pub refunded_minor: BTreeMap<String, i64>,
+    /// Paid out and not called back.
+    pub paid_out_minor: BTreeMap<String, i64>,
 }
 
 impl Totals {
@@ -83,6 +88,7 @@ impl Totals {
             (&mut self.executed_minor, &other.executed_minor),
             (&mut self.authorized_minor, &other.authorized_minor),
             (&mut self.refunded_minor, &other.refunded_minor),
+            (&mut self.paid_out_minor, &other.paid_out_minor),
         ];
         for (mine, others) in pairs {
             for (currency, amount) in others {
@@ -118,6 +124,12 @@ impl Totals {
             ),
             Movement::Refunded { currency, amount } => {
                 add(&mut self.refunded_minor, currency, *amount)
+            }
+            Movement::PaidOut { currency, amount } => {
+                add(&mut self.paid_out_minor, currency, *amount)
+            }
+            Movement::Recalled { currency, amount } => {
+                add(&mut self.paid_out_minor, currency, amount.saturating_neg())
             }
         }
     }
@@ -164,6 +176,9 @@ pub struct Book {
     pub charges: Shelf<Charge>,
     pub intents: Shelf<PaymentIntent>,
     pub refunds: Shelf<Refund>,
+    pub invoices: Shelf<Invoice>,
+    pub invoice_items: Shelf<InvoiceItem>,
+    pub outbound_payments: Shelf<OutboundPayment>,
     pub events: Shelf<Event>,
     pub totals: Totals,
     pub records: Records,
@@ -179,6 +194,9 @@ impl Book {
                 Object::PaymentIntent(intent) => self.intents.put(intent),
                 Object::Refund(refund) => self.refunds.put(refund),
                 Object::Event(event) => self.events.put(event),
+                Object::Invoice(invoice) => self.invoices.put(invoice),
+                Object::InvoiceItem(item) => self.invoice_items.put(item),
+                Object::OutboundPayment(payment) => self.outbound_payments.put(payment),
             }
         }
         for movement in &change.movements {
@@ -216,6 +234,8 @@ impl Book {
             "charges" => Some(self.charges.objects()),
             "payment_intents" => Some(self.intents.objects()),
             "refunds" => Some(self.refunds.objects()),
+            "invoices" => Some(self.invoices.objects()),
+            "outbound_payments" => Some(self.outbound_payments.objects()),
             "events" => Some(self.events.objects()),
             _ => None,
         }

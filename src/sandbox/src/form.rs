@@ -49,6 +49,22 @@ impl Params {
         Ok(())
     }
 
+    /// Adds the members of a JSON object: lists become maps as in a form.
+    ///
+    /// # Errors
+    /// When it is no JSON object, or nests too deep.
+    pub fn read_json(&mut self, body: &[u8]) -> Result<(), ApiError> {
+        let wrong = || ApiError::invalid("Invalid request: the body is not a JSON object.");
+        let members: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(body).map_err(|_| wrong())?;
+        for (name, value) in members {
+            if let Some(node) = node(value, 1).ok_or_else(wrong)? {
+                self.0.insert(name, node);
+            }
+        }
+        Ok(())
+    }
+
     /// SHA-256 over the decoded parameters in one canonical order: what idempotency compares.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -56,6 +72,32 @@ impl Params {
         feed(&mut hash, &self.0);
         hash.finalize().into()
     }
+}
+
+/// A JSON value as a form would say it; `None`: too deep. What is null is not there.
+fn node(value: serde_json::Value, depth: usize) -> Option<Option<Node>> {
+    use serde_json::Value;
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let members: Vec<(String, Value)> = match value {
+        Value::Null => return Some(None),
+        Value::Bool(truth) => return Some(Some(Node::Text(truth.to_string()))),
+        Value::Number(number) => return Some(Some(Node::Text(number.to_string()))),
+        Value::String(text) => return Some(Some(Node::Text(text))),
+        Value::Array(elements) => {
+            let numbered = elements.into_iter().enumerate();
+            numbered.map(|(n, inner)| (n.to_string(), inner)).collect()
+        }
+        Value::Object(members) => members.into_iter().collect(),
+    };
+    let mut map = BTreeMap::new();
+    for (name, inner) in members {
+        if let Some(inner) = node(inner, depth.saturating_add(1))? {
+            map.insert(name, inner);
+        }
+    }
+    Some(Some(Node::Map(map)))
 }
 
 fn feed(hash: &mut Sha256, map: &BTreeMap<String, Node>) {
@@ -149,6 +191,20 @@ fn decode(raw: &[u8]) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_read_as_the_form_that_says_the_same() {
+        let mut json = Params::default();
+        json.read_json(br#"{"a": {"b": 1, "c": null}, "d": ["x", true]}"#)
+            .unwrap();
+        let mut form = Params::default();
+        form.read(b"a[b]=1&d[0]=x&d[1]=true").unwrap();
+        assert_eq!(json, form);
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(12), "}".repeat(12));
+        for wrong in ["[]", "1", "{", deep.as_str()] {
+            assert!(json.read_json(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
 
     fn read(text: &str) -> Params {
         let mut params = Params::default();

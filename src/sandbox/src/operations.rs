@@ -2,7 +2,10 @@
 
 use crate::answer::{Answer, ApiError};
 use crate::form::Params;
-use crate::objects::{Draft, balance, charge, customer, event, expand, intent, payment, refund};
+use crate::objects::{
+    Draft, balance, charge, customer, event, expand, intent, invoice, outbound_payment, payment,
+    refund,
+};
 use crate::router::Operation;
 
 /// Executes one operation into a draft.
@@ -28,6 +31,14 @@ pub fn execute(
         O::IntentConfirm(id) => payment::confirm(draft, id, params),
         O::IntentCapture(id) => payment::capture(draft, id, params),
         O::IntentCancel(id) => payment::cancel(draft, id, params),
+        O::IntentIncrement(id) => payment::increment(draft, id, params),
+        O::InvoiceCreate => invoice::create(draft, params),
+        O::InvoiceItemCreate => invoice::add_item(draft, params),
+        O::InvoiceFinalize(id) => invoice::finalize(draft, id, params),
+        O::InvoicePay(id) => invoice::pay(draft, id, params),
+        O::InvoiceVoid(id) => invoice::void(draft, id, params),
+        O::OutboundPaymentCreate => outbound_payment::create(draft, params),
+        O::OutboundPaymentCancel(id) => outbound_payment::cancel(draft, id),
         O::RefundCreate => refund::create(draft, params),
         O::RefundRetrieve(id) => refund::retrieve(book, id),
         O::EventRetrieve(id) => event::retrieve(book, id),

@@ -20,6 +20,14 @@ pub enum Operation {
     IntentConfirm(String),
     IntentCapture(String),
     IntentCancel(String),
+    IntentIncrement(String),
+    InvoiceCreate,
+    InvoiceItemCreate,
+    InvoiceFinalize(String),
+    InvoicePay(String),
+    InvoiceVoid(String),
+    OutboundPaymentCreate,
+    OutboundPaymentCancel(String),
     RefundCreate,
     RefundRetrieve(String),
     RefundList,
@@ -85,6 +93,32 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
         ("POST", ["v1", "payment_intents", id, "cancel"]) => (
             O::IntentCancel((*id).to_owned()),
             "POST /v1/payment_intents/{id}/cancel",
+        ),
+        ("POST", ["v1", "payment_intents", id, "increment_authorization"]) => (
+            O::IntentIncrement((*id).to_owned()),
+            "POST /v1/payment_intents/{id}/increment_authorization",
+        ),
+        ("POST", ["v1", "invoiceitems"]) => (O::InvoiceItemCreate, "POST /v1/invoiceitems"),
+        ("POST", ["v1", "invoices"]) => (O::InvoiceCreate, "POST /v1/invoices"),
+        ("POST", ["v1", "invoices", id, "finalize"]) => (
+            O::InvoiceFinalize((*id).to_owned()),
+            "POST /v1/invoices/{id}/finalize",
+        ),
+        ("POST", ["v1", "invoices", id, "pay"]) => (
+            O::InvoicePay((*id).to_owned()),
+            "POST /v1/invoices/{id}/pay",
+        ),
+        ("POST", ["v1", "invoices", id, "void"]) => (
+            O::InvoiceVoid((*id).to_owned()),
+            "POST /v1/invoices/{id}/void",
+        ),
+        ("POST", ["v2", "money_management", "outbound_payments"]) => (
+            O::OutboundPaymentCreate,
+            "POST /v2/money_management/outbound_payments",
+        ),
+        ("POST", ["v2", "money_management", "outbound_payments", id, "cancel"]) => (
+            O::OutboundPaymentCancel((*id).to_owned()),
+            "POST /v2/money_management/outbound_payments/{id}/cancel",
         ),
         ("POST", ["v1", "refunds"]) => (O::RefundCreate, "POST /v1/refunds"),
         ("GET", ["v1", "refunds"]) => (O::RefundList, "GET /v1/refunds"),

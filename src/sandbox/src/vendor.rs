@@ -156,8 +156,12 @@ impl Vendor {
         let mut params = Params::default();
         params.read(arrival.query.as_deref().unwrap_or_default().as_bytes())?;
         if !arrival.body.is_empty() {
-            check_content_type(&arrival.headers)?;
-            params.read(&arrival.body)?;
+            let kind = BodyKind::of(&arrival.path);
+            kind.check(&arrival.headers)?;
+            match kind {
+                BodyKind::Form => params.read(&arrival.body)?,
+                BodyKind::Json => params.read_json(&arrival.body)?,
+            }
         }
         let mut job = Job {
             operation: route.operation,
@@ -364,16 +368,37 @@ fn canned_answer(canned: &Canned) -> Answer {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let text = value.to_str().unwrap_or_default();
-    let kind = text.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Ok(());
+/// How a body is encoded: API v2 takes JSON, v1 a form.
+#[derive(Clone, Copy)]
+enum BodyKind {
+    Form,
+    Json,
+}
+
+impl BodyKind {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/v2/") {
+            Self::Json
+        } else {
+            Self::Form
+        }
     }
-    Err(ApiError::invalid(format!(
-        "Invalid request (check that your POST content type is application/x-www-form-urlencoded, not '{kind}')."
-    )))
+
+    fn check(self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(value) = headers.get(CONTENT_TYPE) else {
+            return Ok(());
+        };
+        let wanted = match self {
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Json => "application/json",
+        };
+        let text = value.to_str().unwrap_or_default();
+        let kind = text.split(';').next().unwrap_or_default().trim();
+        if kind.eq_ignore_ascii_case(wanted) {
+            return Ok(());
+        }
+        Err(ApiError::invalid(format!(
+            "Invalid request (check that your POST content type is {wanted}, not '{kind}')."
+        )))
+    }
 }

@@ -317,6 +317,7 @@ fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
 fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
     let AnswerDto {
         id,
+        part_of,
         charge,
         amount_settled,
         amount_open,
@@ -343,6 +344,7 @@ fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
         .collect::<Made<_>>()?;
     Ok(AnswerRules {
         id,
+        part_of,
         charge,
         amount_moved: amount_settled,
         amount_open,

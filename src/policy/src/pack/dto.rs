@@ -114,6 +114,7 @@ pub(super) struct OutcomeDto {
 #[serde(deny_unknown_fields)]
 pub(super) struct AnswerDto {
     pub id: String,
+    pub part_of: Option<String>,
     pub charge: Option<String>,
     #[serde(default)]
     pub amount_settled: Vec<String>,

@@ -275,6 +275,8 @@ pub(crate) struct IntegerBounds {
 #[derive(Debug, Clone)]
 pub(crate) struct AnswerRules {
     pub id: String,
+    /// Member with the id of the object that this one is a part of: what is held belongs to that one, if it is named.
+    pub part_of: Option<String>,
     /// Member with the charge's id (a text, or an object with an `id`).
     pub charge: Option<String>,
     /// Members with the amount once the money has moved; the first that is there counts.

@@ -45,13 +45,27 @@ pub enum Movement {
         /// The amount.
         amount: i64,
     },
+    /// Money left the account.
+    PaidOut {
+        /// Currency.
+        currency: String,
+        /// The amount.
+        amount: i64,
+    },
+    /// It came back before it had arrived. Not an execution.
+    Recalled {
+        /// Currency.
+        currency: String,
+        /// The amount.
+        amount: i64,
+    },
 }
 
 impl Movement {
     /// True for what counts as an execution.
     #[must_use]
     pub fn is_execution(&self) -> bool {
-        !matches!(self, Self::Voided { .. })
+        !matches!(self, Self::Voided { .. } | Self::Recalled { .. })
     }
 }
 

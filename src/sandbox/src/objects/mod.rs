@@ -11,8 +11,10 @@ pub mod draft;
 pub mod event;
 pub mod expand;
 pub mod intent;
+pub mod invoice;
 pub mod list;
 pub mod magic;
+pub mod outbound_payment;
 pub mod payment;
 pub mod refund;
 
@@ -25,6 +27,8 @@ pub use customer::Customer;
 pub use draft::{Draft, Movement};
 pub use event::Event;
 pub use intent::PaymentIntent;
+pub use invoice::{Invoice, InvoiceItem};
+pub use outbound_payment::OutboundPayment;
 pub use refund::Refund;
 
 /// Any object, with its type in `object` as Stripe writes it. Objects never change; a change makes a new one.
@@ -41,6 +45,14 @@ pub enum Object {
     Refund(Arc<Refund>),
     /// `event`
     Event(Arc<Event>),
+    /// `invoice`
+    Invoice(Arc<Invoice>),
+    /// `invoiceitem`
+    #[serde(rename = "invoiceitem")]
+    InvoiceItem(Arc<InvoiceItem>),
+    /// `v2.money_management.outbound_payment`
+    #[serde(rename = "v2.money_management.outbound_payment")]
+    OutboundPayment(Arc<OutboundPayment>),
 }
 
 impl Object {
@@ -53,6 +65,9 @@ impl Object {
             Self::PaymentIntent(object) => &object.id,
             Self::Refund(object) => &object.id,
             Self::Event(object) => &object.id,
+            Self::Invoice(object) => &object.id,
+            Self::InvoiceItem(object) => &object.id,
+            Self::OutboundPayment(object) => &object.id,
         }
     }
 }
@@ -82,4 +97,13 @@ macro_rules! listed {
         }
     )*};
 }
-listed!(Customer, Charge, PaymentIntent, Refund, Event);
+listed!(
+    Customer,
+    Charge,
+    PaymentIntent,
+    Refund,
+    Event,
+    Invoice,
+    InvoiceItem,
+    OutboundPayment
+);

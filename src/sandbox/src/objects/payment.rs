@@ -99,6 +99,42 @@ pub fn capture(draft: &mut Draft<'_>, id: &str, params: &Params) -> Result<Objec
     Ok(draft.put_intent(intent, Some("payment_intent.succeeded")))
 }
 
+/// `POST /v1/payment_intents/{id}/increment_authorization`: reserves more; `amount` is the new total.
+///
+/// # Errors
+/// 404 when there is none, 400 in a state or for an amount that does not allow it.
+pub fn increment(draft: &mut Draft<'_>, id: &str, params: &Params) -> Result<Object, ApiError> {
+    params.only(&[
+        "amount",
+        "application_fee_amount",
+        "description",
+        "metadata",
+        "statement_descriptor",
+        "transfer_data",
+    ])?;
+    let mut intent = PaymentIntent::clone(&*find(draft.book, id, "intent")?);
+    let amount = params.required_amount("amount")?;
+    if intent.status != "requires_capture" {
+        return Err(ApiError::unexpected_state(format!(
+            "This PaymentIntent's authorization could not be incremented because it has a status of {}.",
+            intent.status
+        )));
+    }
+    if amount <= intent.amount {
+        return Err(ApiError::invalid("The new amount must be more than before.").param("amount"));
+    }
+    let mut charge = authorized_charge(draft.book, &intent)?;
+    draft.moved(Movement::Authorized {
+        currency: charge.currency.clone(),
+        amount: amount.saturating_sub(intent.amount),
+    });
+    charge.amount = amount;
+    draft.put_charge(charge, "charge.updated");
+    intent.amount = amount;
+    intent.amount_capturable = amount;
+    Ok(draft.put_intent(intent, Some("payment_intent.amount_capturable_updated")))
+}
+
 /// `POST /v1/payment_intents/{id}/cancel`
 ///
 /// # Errors
