@@ -10,6 +10,7 @@ pub mod book;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod http;
 pub mod metrics;

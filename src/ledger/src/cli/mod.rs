@@ -9,6 +9,7 @@ mod backup;
 mod budgets;
 mod chain;
 mod client;
+mod doctor;
 mod keys;
 mod migrate;
 mod reconcile;
@@ -33,6 +34,7 @@ Examples:
   keybrake requests unknown
   keybrake budgets create july --daily 500 --time-zone Europe/Berlin --trip-on 5/60
   keybrake reconcile
+  keybrake doctor --envoy-admin http://127.0.0.1:9901
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
@@ -69,6 +71,8 @@ enum Command {
     Audit(audit::Command),
     /// Copy the database while the ledger runs, and verify the copy.
     Backup(backup::Arguments),
+    /// Send canaries through Envoy and say whether the gate works.
+    Doctor(doctor::Arguments),
     /// Move everything from a SQLite file to an empty PostgreSQL database, the audit chain intact.
     Migrate(migrate::Arguments),
     /// Print the OpenAPI document of the public API.
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Audit(command) => audit::run(command),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),

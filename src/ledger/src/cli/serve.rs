@@ -16,6 +16,7 @@ use crate::cli::Failure;
 use crate::cli::reconcile::Flags;
 use crate::clock::Clock;
 use crate::config;
+use crate::doctor::{self, Target};
 use crate::engine::{Ledger, LedgerOptions, MAX_FORWARD_TIMEOUT_MS};
 use crate::http::commands::Commands;
 use crate::http::credentials::{Credentials, Reload};
@@ -103,6 +104,14 @@ pub struct Arguments {
     forward_within_ms: u32,
     #[command(flatten)]
     reconcile: Flags,
+    /// A vendor's endpoint through a gate (http://HOST[:PORT]/PATH): /readyz says no until canaries prove the gate; comma separated
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KEYBRAKE_GATE_URLS",
+        value_delimiter = ','
+    )]
+    gate_url: Vec<String>,
     /// The run folder
     #[arg(
         long,
@@ -139,6 +148,7 @@ struct Plan {
     credentials: Arc<Credentials>,
     vendors: Vendors,
     reconcile: Option<reconcile::Settings>,
+    gates: Vec<Target>,
 }
 
 /// The doors, open, with nobody behind them yet.
@@ -186,6 +196,7 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         sweep_grace_ms,
         forward_within_ms,
         reconcile,
+        gate_url,
         run_dir,
         log: _,
         log_format: _,
@@ -234,6 +245,13 @@ fn plan(arguments: Arguments) -> Result<Plan, Failure> {
         credentials: Arc::new(Credentials::from_environment(variable).map_err(Failure::usage)?),
         vendors: Vendors::load(vendors.as_deref()).map_err(Failure::new)?,
         reconcile: reconcile.settings(longest_ms)?,
+        gates: gate_url
+            .iter()
+            .filter(|url| !url.is_empty())
+            .map(|url| {
+                Target::parse(url).map_err(|error| Failure::usage(format!("--gate-url: {error}")))
+            })
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -274,6 +292,7 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         credentials,
         vendors,
         reconcile,
+        gates,
         ..
     } = plan;
     let packs: Vec<_> = vendors.packs().cloned().collect();
@@ -288,7 +307,9 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         reconcile::Task::new(settings, ledger.clone(), reconciled_packs, clock.clone())
     });
     let handle = reconciler.as_ref().map(reconcile::Task::handle);
-    let api = Api::new(ledger.clone(), credentials, vendors, clock).with(handle);
+    let api = Api::new(ledger.clone(), credentials, vendors, clock)
+        .with(handle)
+        .behind((!gates.is_empty()).then(|| doctor::watch(gates)));
     let api = Arc::new(api);
     let (stop, stopped) = watch::channel(false);
     let public = TowerToHyperService::new(router(Arc::clone(&api)));

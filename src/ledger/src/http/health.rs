@@ -62,6 +62,9 @@ pub async fn readyz(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, P
     if api.is_stopping() && reasons.is_empty() {
         reasons.push("the ledger is stopping".to_owned());
     }
+    if let Some(gates) = &api.gates {
+        reasons.extend(gates.faults());
+    }
     let ready = reasons.is_empty();
     let status = if ready {
         StatusCode::OK

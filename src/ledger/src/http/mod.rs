@@ -32,6 +32,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::Clock;
+use crate::doctor::GateWatch;
 use crate::engine::{Ledger, QueryError, Unavailable};
 use crate::http::credentials::Credentials;
 use crate::http::problem::{Kind, Problem};
@@ -60,6 +61,8 @@ pub struct Api {
     pub clock: Clock,
     /// The reconciler, when there is one.
     pub reconciler: Option<Reconciler>,
+    /// The gates whose proof is a condition of readiness, when there are any.
+    pub gates: Option<GateWatch>,
     /// Counts of what was turned away before the ledger saw it.
     pub requests: Requests,
     /// Held while a key is read, merged with a change and written: this service is the only writer of its database.
@@ -83,6 +86,7 @@ impl Api {
             vendors,
             clock,
             reconciler: None,
+            gates: None,
             requests: Requests::default(),
             changing: Mutex::new(()),
             at_work: Semaphore::new(MAX_REQUESTS),
@@ -94,6 +98,12 @@ impl Api {
     #[must_use]
     pub fn with(self, reconciler: Option<Reconciler>) -> Self {
         Self { reconciler, ..self }
+    }
+
+    /// Ready only while these gates are proven.
+    #[must_use]
+    pub fn behind(self, gates: Option<GateWatch>) -> Self {
+        Self { gates, ..self }
     }
 
     /// From here on `/readyz` says no.

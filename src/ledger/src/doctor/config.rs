@@ -1,0 +1,348 @@
+//! What Envoy's own configuration (`/config_dump` of its admin port) says about the gate.
+//!
+//! The dump is read as it is, loosely: control planes write the same thing in several ways, and what is not found is a fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Finding;
+
+const WASM: &str = "extensions.filters.http.wasm.v3.Wasm";
+const RBAC: &str = "extensions.filters.http.rbac.v3.RBAC";
+const ROUTER: &str = "extensions.filters.http.router.v3.Router";
+const MANAGER: &str = "http_connection_manager.v3.HttpConnectionManager";
+const INJECTOR: &str = "credential_injector";
+/// Only a plugin configuration of ours has this member.
+const OURS: &str = "commands_cluster";
+/// What the guard behind the gate looks for.
+const ADMITTED: &str = "wasm.keybrake_admitted";
+
+/// What a configuration comes to.
+#[derive(Debug, Default)]
+pub(super) struct Inspected {
+    pub findings: Vec<Finding>,
+    /// Clusters of vendors, as the gates name them.
+    pub vendor_clusters: BTreeSet<String>,
+}
+
+/// Looks through a dump.
+pub(super) fn inspect(dump: &Value) -> Inspected {
+    let mut inspected = Inspected::default();
+    let mut managers = Vec::new();
+    find_managers(dump, "", &mut managers);
+    let injecting = injecting_clusters(dump);
+    let routes = route_configurations(dump);
+    let mut gates: usize = 0;
+    for (listener, manager) in &managers {
+        let filters = filters_of(manager);
+        let clusters = clusters_of(manager, &routes);
+        match filters.iter().position(|filter| is_gate(filter)) {
+            Some(position) => {
+                gates = gates.saturating_add(1);
+                let vendors = gate(listener, &filters, position, &mut inspected.findings);
+                switched_off(
+                    listener,
+                    manager,
+                    &routes,
+                    &filters,
+                    position,
+                    &vendors,
+                    &mut inspected.findings,
+                );
+                inspected.vendor_clusters.extend(vendors);
+            }
+            None => {
+                let open: Vec<_> = clusters.intersection(&injecting).cloned().collect();
+                if !open.is_empty() {
+                    inspected.findings.push(Finding::fault(
+                        format!("listener {listener}"),
+                        format!(
+                            "it leads to {}, where the real credential is put in, and has no gate: whoever reaches it spends without one",
+                            open.join(", ")
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+    if gates == 0 {
+        let detail = "no listener has a wasm filter with our plugin configuration: requests are not governed here";
+        inspected.findings.push(Finding::fault("the gate", detail));
+    }
+    for cluster in &inspected.vendor_clusters {
+        let checked = format!("cluster {cluster}");
+        inspected.findings.push(if injecting.contains(cluster) {
+            Finding::ok(checked, "the real credential is put in by its own credential_injector")
+        } else {
+            Finding::fault(
+                checked,
+                "it has no upstream credential_injector: the vendor would refuse every call, or the credential is put in somewhere \
+                 that the gate does not guard",
+            )
+        });
+    }
+    inspected
+}
+
+/// Judges a gate. Gives the clusters of its vendors.
+fn gate(
+    listener: &str,
+    filters: &[&Value],
+    position: usize,
+    findings: &mut Vec<Finding>,
+) -> Vec<String> {
+    let checked = format!("gate of listener {listener}");
+    let mut faults = Vec::new();
+    let config = filters
+        .get(position)
+        .and_then(|filter| filter.pointer("/typed_config/config"));
+    let member = |name: &str| config.and_then(|config| config.get(name));
+    if member("allow_on_headers_stop_iteration") != Some(&Value::Bool(true)) {
+        faults.push(
+            "`allow_on_headers_stop_iteration: true` is not in its PluginConfig (or was dropped on the way): requests with a body \
+             hang",
+        );
+    }
+    let is_open = member("fail_open") == Some(&Value::Bool(true))
+        || member("failure_policy").and_then(Value::as_str) == Some("FAIL_OPEN");
+    if is_open {
+        faults.push("it fails open: after a trap every request passes unseen; set `failure_policy: FAIL_RELOAD`");
+    } else if member("failure_policy").and_then(Value::as_str) != Some("FAIL_RELOAD") {
+        faults.push("`failure_policy` is not FAIL_RELOAD: after a trap it refuses everything until Envoy is started again");
+    }
+    let guard = filters.iter().position(|filter| is_guard(filter));
+    let router = filters.iter().position(|filter| is_a(filter, ROUTER));
+    match guard {
+        None => faults.push(
+            "no RBAC filter behind it asks for wasm.keybrake_admitted: without the filter's word requests would get the real \
+             credential",
+        ),
+        Some(guard) if guard < position => faults.push("the RBAC guard stands before it: it must stand behind"),
+        Some(guard) if router.is_some_and(|router| router < guard) => {
+            faults.push("the RBAC guard stands behind the router, where nothing comes");
+        }
+        Some(_) => {}
+    }
+    if router.is_some_and(|router| router < position) {
+        faults.push("it stands behind the router, where nothing comes");
+    }
+    if faults.is_empty() {
+        let detail = "before the guard and the router, FAIL_RELOAD, bodies are waited for";
+        findings.push(Finding::ok(checked, detail));
+    } else {
+        findings.extend(
+            faults
+                .into_iter()
+                .map(|fault| Finding::fault(checked.clone(), fault)),
+        );
+    }
+    plugin(config).map(vendor_clusters).unwrap_or_default()
+}
+
+/// Routes to a vendor on which the gate or its guard is switched off.
+fn switched_off(
+    listener: &str,
+    manager: &Value,
+    routes: &BTreeMap<String, &Value>,
+    filters: &[&Value],
+    position: usize,
+    vendors: &[String],
+    findings: &mut Vec<Finding>,
+) {
+    let name = |filter: &&Value| {
+        filter
+            .get("name")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let gate = filters.get(position).and_then(name);
+    let guard = filters
+        .iter()
+        .find(|filter| is_guard(filter))
+        .and_then(name);
+    let Some(configuration) = configuration_of(manager, routes) else {
+        return;
+    };
+    for route in routes_in(configuration) {
+        let leads = cluster_names(route)
+            .into_iter()
+            .find(|cluster| vendors.contains(cluster));
+        let Some(cluster) = leads else { continue };
+        for off in [&gate, &guard].into_iter().flatten() {
+            let is_off = route
+                .get("typed_per_filter_config")
+                .and_then(|configs| configs.get(off))
+                .and_then(|config| config.get("disabled"))
+                == Some(&Value::Bool(true));
+            if is_off {
+                findings.push(Finding::fault(
+                    format!("gate of listener {listener}"),
+                    format!("a route to cluster {cluster} switches {off} off"),
+                ));
+            }
+        }
+    }
+}
+
+fn is_a(filter: &Value, kind: &str) -> bool {
+    filter
+        .pointer("/typed_config/@type")
+        .and_then(Value::as_str)
+        .is_some_and(|name| name.ends_with(kind))
+}
+
+fn is_gate(filter: &Value) -> bool {
+    is_a(filter, WASM) && plugin(filter.pointer("/typed_config/config")).is_some()
+}
+
+fn is_guard(filter: &Value) -> bool {
+    is_a(filter, RBAC) && filter.to_string().contains(ADMITTED)
+}
+
+/// The plugin configuration, when it is ours.
+fn plugin(config: Option<&Value>) -> Option<Value> {
+    let configuration = config?.get("configuration")?;
+    let plugin = match configuration.get("value") {
+        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
+        Some(value) => value.clone(),
+        None => configuration.clone(),
+    };
+    plugin.get(OURS).is_some().then_some(plugin)
+}
+
+fn vendor_clusters(plugin: Value) -> Vec<String> {
+    let vendors = plugin.get("vendors").and_then(Value::as_array);
+    vendors
+        .into_iter()
+        .flatten()
+        .filter_map(|vendor| vendor.get("cluster")?.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Every HTTP connection manager, with the name of its listener.
+fn find_managers<'a>(value: &'a Value, listener: &str, found: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Object(members) => {
+            let is_manager = members
+                .get("@type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind.ends_with(MANAGER));
+            if is_manager {
+                found.push((listener.to_owned(), value));
+                return;
+            }
+            let named = members.get("filter_chains").and(members.get("name"));
+            let listener = named.and_then(Value::as_str).unwrap_or(listener);
+            for (name, member) in members {
+                // What is being replaced is not in force.
+                if !matches!(name.as_str(), "draining_state" | "warming_state") {
+                    find_managers(member, listener, found);
+                }
+            }
+        }
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| find_managers(item, listener, found)),
+        _ => {}
+    }
+}
+
+fn filters_of(manager: &Value) -> Vec<&Value> {
+    let filters = manager.get("http_filters").and_then(Value::as_array);
+    filters.into_iter().flatten().collect()
+}
+
+/// Clusters whose own (upstream) filters put a credential in.
+fn injecting_clusters(dump: &Value) -> BTreeSet<String> {
+    let mut injecting = BTreeSet::new();
+    each_object(dump, &mut |members| {
+        let Some(Value::Object(cluster)) = members.get("cluster") else {
+            return;
+        };
+        let name = cluster.get("name").and_then(Value::as_str);
+        let options = cluster.get("typed_extension_protocol_options");
+        if let (Some(name), Some(options)) = (name, options)
+            && options.to_string().contains(INJECTOR)
+        {
+            injecting.insert(name.to_owned());
+        }
+    });
+    injecting
+}
+
+/// Route configurations by name.
+fn route_configurations(dump: &Value) -> BTreeMap<String, &Value> {
+    fn walk<'a>(value: &'a Value, found: &mut BTreeMap<String, &'a Value>) {
+        match value {
+            Value::Object(members) => {
+                if let (Some(Value::String(name)), Some(Value::Array(_))) =
+                    (members.get("name"), members.get("virtual_hosts"))
+                {
+                    found.insert(name.clone(), value);
+                }
+                members.values().for_each(|member| walk(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(dump, &mut found);
+    found
+}
+
+fn configuration_of<'a>(
+    manager: &'a Value,
+    routes: &BTreeMap<String, &'a Value>,
+) -> Option<&'a Value> {
+    manager.get("route_config").or_else(|| {
+        let name = manager.pointer("/rds/route_config_name")?.as_str()?;
+        routes.get(name).copied()
+    })
+}
+
+fn clusters_of(manager: &Value, routes: &BTreeMap<String, &Value>) -> BTreeSet<String> {
+    let configuration = configuration_of(manager, routes);
+    let all = configuration.map(routes_in).unwrap_or_default();
+    all.into_iter().flat_map(cluster_names).collect()
+}
+
+fn routes_in(configuration: &Value) -> Vec<&Value> {
+    let hosts = configuration.get("virtual_hosts").and_then(Value::as_array);
+    let routes = hosts
+        .into_iter()
+        .flatten()
+        .filter_map(|host| host.get("routes")?.as_array());
+    routes.flatten().collect()
+}
+
+/// The clusters that a route leads to.
+fn cluster_names(route: &Value) -> Vec<String> {
+    let one = route.pointer("/route/cluster").and_then(Value::as_str);
+    let many = route
+        .pointer("/route/weighted_clusters/clusters")
+        .and_then(Value::as_array);
+    let many = many
+        .into_iter()
+        .flatten()
+        .filter_map(|cluster| cluster.get("name")?.as_str());
+    one.into_iter().chain(many).map(str::to_owned).collect()
+}
+
+fn each_object(value: &Value, visit: &mut impl FnMut(&serde_json::Map<String, Value>)) {
+    match value {
+        Value::Object(members) => {
+            visit(members);
+            members
+                .values()
+                .for_each(|member| each_object(member, visit));
+        }
+        Value::Array(items) => items.iter().for_each(|item| each_object(item, visit)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;
