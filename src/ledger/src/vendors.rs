@@ -97,7 +97,11 @@ impl Vendors {
     }
 }
 
-fn json_files(folder: &Path) -> Result<Vec<std::path::PathBuf>, InvalidVendors> {
+/// The `*.json` of a folder, in the order of their names.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn json_files(folder: &Path) -> Result<Vec<std::path::PathBuf>, InvalidVendors> {
     let shown = folder.display().to_string();
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| unreadable(&shown, &error))? {

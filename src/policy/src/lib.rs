@@ -10,12 +10,10 @@
 pub mod authorize;
 pub mod config;
 mod fingerprint;
+pub mod golden;
 pub mod life;
 pub mod outcome;
 pub mod pack;
 pub mod read;
 pub mod refusal;
 mod text;
-
-#[cfg(test)]
-mod golden_tests;

@@ -1,7 +1,7 @@
 //! The command line of `keybrake`.
 //!
 //! Here: flags, help, exit codes (0 done, 1 failed, 2 wrong use), what is printed. Not here: what a command does to
-//! money or keys: `serve` opens a ledger, what is about the chain reads a database, `migrate` moves one, the rest calls a running
+//! money or keys: `serve` opens a ledger, what is about the chain reads a database, `migrate` moves one, `vendors` reads packs, the rest calls a running
 //! ledger's API.
 
 mod audit;
@@ -17,6 +17,7 @@ mod requests;
 mod serve;
 mod statement;
 mod table;
+mod vendors;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -38,6 +39,7 @@ Examples:
   keybrake audit list --idempotency-key order-17 --json
   keybrake audit verify
   keybrake audit export --output audit.jsonl
+  keybrake vendors check acme.json --golden golden/acme
   keybrake backup /backups/keybrake.db
   keybrake migrate --from sqlite:.run/keybrake.db --to postgres://keybrake@db.internal/keybrake
 
@@ -75,6 +77,9 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Move everything from a SQLite file to an empty PostgreSQL database, the audit chain intact.
     Migrate(migrate::Arguments),
+    /// List the vendor packs in force, and check packs.
+    #[command(subcommand)]
+    Vendors(vendors::Command),
     /// Print the OpenAPI document of the public API.
     Openapi,
     /// Print shell completions.
@@ -123,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
+        Command::Vendors(command) => vendors::run(command),
         Command::Openapi => print(openapi::DOCUMENT),
         Command::Completions { shell } => completions(shell),
     };

@@ -12,11 +12,12 @@ use super::dto::{
     AnswerDto, AnswerHeadersDto, CredentialDto, IdempotencyDto, OutcomeDto, PackDto, ParametersDto,
     PathDto, RefusalDto, StateDto,
 };
+use super::mistakes::Mistakes;
 use super::stated;
 use super::{
-    AnswerHeaders, AnswerRules, CredentialPlace, CredentialRules, HeaderNames, HeaderPlaces,
-    InvalidPack, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules, Prefixes,
-    RefusalShape, StateRule,
+    AnswerHeaders, AnswerRules, ByName, CredentialPlace, CredentialRules, HeaderNames,
+    HeaderPlaces, InvalidPack, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules,
+    Prefixes, RefusalShape, StateRule,
 };
 
 /// Most characters of an idempotency key that the ledger takes.
@@ -29,92 +30,99 @@ pub(super) const MAX_DIGITS: usize = 18;
 pub(super) type Made<T> = Result<T, InvalidPack>;
 pub(super) type Answers = BTreeMap<String, Arc<AnswerRules>>;
 
-pub(super) fn compile(dto: PackDto) -> Made<Pack> {
-    let PackDto {
-        vendor,
-        hosts,
-        credential,
-        path,
-        account_headers,
-        forward_headers,
-        idempotency,
-        parameters,
-        currency_decimals,
-        stated,
-        audit_params,
-        refusal,
-        answer_headers,
-        outcomes,
-        evidence,
-        answers,
-        endpoints,
-    } = dto;
-    if vendor.is_empty()
-        || vendor.len() > 64
-        || !vendor
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-    {
-        return wrong("vendor", "1 to 64 of a-z, 0-9 and _");
+/// All mistakes, by section and by endpoint: in each the first.
+pub(super) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
+    let mut mistakes = Mistakes::default();
+    let vendor = mistakes.or_blank(vendor_name(dto.vendor));
+    let hosts = mistakes.or_blank(host_names(dto.hosts));
+    let mut answers = Answers::new();
+    for (name, dto) in dto.answers {
+        let rules = Arc::new(mistakes.or_blank(answer(&name, dto)));
+        answers.insert(name, rules);
     }
+    let parameters = mistakes.keep(compile_parameters(dto.parameters));
+    let none = ByName::from_iter([]);
+    let tables = Tables {
+        integers: parameters.as_ref().map_or(&none, |rules| &rules.integers),
+        stated: stated::compile(dto.stated, &mut mistakes),
+        answers,
+    };
+    let (endpoints, index) = compile_endpoints(dto.endpoints, &tables, &mut mistakes);
+    let credential = mistakes.keep(compile_credential(dto.credential));
+    let path = mistakes.keep(compile_path(dto.path));
+    let account_headers = mistakes.or_blank(header_names("account_headers", dto.account_headers));
+    let forward_headers = mistakes.or_blank(forwardable("forward_headers", dto.forward_headers));
+    let idempotency = mistakes.keep(compile_idempotency(dto.idempotency));
+    let currency_decimals = mistakes.or_blank(compile_currency_decimals(dto.currency_decimals));
+    let audit_params = mistakes.or_blank(field_names("audit_params", dto.audit_params));
+    let refusal = mistakes.keep(compile_refusal(dto.refusal));
+    let answer_headers = mistakes.keep(compile_answer_headers(dto.answer_headers));
+    let lines = dto.outcomes.into_iter().enumerate();
+    let outcomes = lines
+        .filter_map(|(position, dto)| mistakes.keep(outcome(position, dto)))
+        .collect();
+    // Evidence is about endpoints: with mistakes in those it would look wrong too.
+    let evidence = match (dto.evidence, &credential) {
+        (Some(rules), Some(credential)) if mistakes.is_empty() => {
+            let find = |name: &str| {
+                let mut all = endpoints.iter().map(Arc::as_ref);
+                all.find(|endpoint| endpoint.operation == name)
+            };
+            let takes_bearer = credential.places.contains(&CredentialPlace::Bearer);
+            mistakes.keep(rules.compile(find, takes_bearer))
+        }
+        _ => None,
+    };
+    mistakes.none()?;
+    let all = (|| {
+        let idempotency = idempotency?;
+        Some(Pack {
+            vendor,
+            hosts,
+            credential: credential?,
+            path: path?,
+            headers: header_places(&account_headers, &forward_headers, &idempotency.header),
+            account_headers,
+            idempotency,
+            currency_decimals,
+            parameters: parameters?,
+            audit_params,
+            refusal: refusal?,
+            answer_headers: answer_headers?,
+            outcomes,
+            evidence,
+            endpoints,
+            index,
+        })
+    })();
+    // Whatever is not there is among the mistakes.
+    all.ok_or_else(Vec::new)
+}
+
+fn vendor_name(vendor: String) -> Made<String> {
+    let fine = !vendor.is_empty()
+        && vendor.len() <= 64
+        && vendor
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    if fine {
+        Ok(vendor)
+    } else {
+        wrong("vendor", "1 to 64 of a-z, 0-9 and _")
+    }
+}
+
+fn host_names(hosts: Vec<String>) -> Made<Vec<String>> {
     if hosts.is_empty() {
         return wrong("hosts", "at least one host name");
     }
-    for (position, host) in hosts.iter().enumerate() {
-        is_host(host).then_some(()).ok_or_else(|| {
-            InvalidPack::new(
-                format!("hosts[{position}]"),
-                "a host name in lower case, without port",
-            )
-        })?;
+    match hosts.iter().position(|host| !is_host(host)) {
+        None => Ok(hosts),
+        Some(position) => wrong(
+            format!("hosts[{position}]"),
+            "a host name in lower case, without port",
+        ),
     }
-    let mut compiled = Answers::new();
-    for (name, dto) in answers {
-        let rules = Arc::new(answer(&name, dto)?);
-        compiled.insert(name, rules);
-    }
-    let parameters = compile_parameters(parameters)?;
-    let tables = Tables {
-        integers: &parameters.integers,
-        stated: stated::compile(stated)?,
-        answers: compiled,
-    };
-    let (endpoints, index) = compile_endpoints(endpoints, &tables)?;
-    let credential = compile_credential(credential)?;
-    let path = compile_path(path)?;
-    let account_headers = header_names("account_headers", account_headers)?;
-    let forward_headers = forwardable("forward_headers", forward_headers)?;
-    let idempotency = compile_idempotency(idempotency)?;
-    let find = |name: &str| {
-        let mut all = endpoints.iter().map(Arc::as_ref);
-        all.find(|endpoint| endpoint.operation == name)
-    };
-    let takes_bearer = credential.places.contains(&CredentialPlace::Bearer);
-    let evidence = evidence
-        .map(|rules| rules.compile(find, takes_bearer))
-        .transpose()?;
-    Ok(Pack {
-        vendor,
-        hosts,
-        credential,
-        path,
-        headers: header_places(&account_headers, &forward_headers, &idempotency.header),
-        account_headers,
-        idempotency,
-        currency_decimals: compile_currency_decimals(currency_decimals)?,
-        parameters,
-        audit_params: field_names("audit_params", audit_params)?,
-        refusal: compile_refusal(refusal)?,
-        answer_headers: compile_answer_headers(answer_headers)?,
-        outcomes: outcomes
-            .into_iter()
-            .enumerate()
-            .map(|(position, dto)| outcome(position, dto))
-            .collect::<Made<_>>()?,
-        evidence,
-        endpoints,
-        index,
-    })
 }
 
 fn compile_currency_decimals(given: BTreeMap<String, u8>) -> Made<BTreeMap<Currency, u8>> {

@@ -10,6 +10,7 @@ use keybrake_contract::wire::Draws;
 use super::compile::{Answers, MAX_DIGITS, Made, field_names, wrong};
 use super::dto::{CostDto, EndpointDto};
 use super::index::Index;
+use super::mistakes::Mistakes;
 use super::stated::StatedLists;
 use super::{
     Absent, AmountAt, ByName, Class, CostRule, Endpoint, IntegerBounds, InvalidPack, ObjectAmount,
@@ -29,68 +30,83 @@ pub(super) struct Tables<'a> {
     pub answers: Answers,
 }
 
+/// Why there is no cost rule: the part of the endpoint (`cost.amount`), and what is allowed there.
+type Uncosted = (&'static str, &'static str);
+
 pub(super) fn compile_endpoints(
     dtos: Vec<EndpointDto>,
     tables: &Tables<'_>,
-) -> Made<(Vec<Arc<Endpoint>>, Index)> {
+    mistakes: &mut Mistakes,
+) -> (Vec<Arc<Endpoint>>, Index) {
     let mut index = Index::default();
     let mut operations = BTreeSet::new();
     let mut endpoints = Vec::with_capacity(dtos.len());
     for (position, dto) in dtos.into_iter().enumerate() {
-        let EndpointDto {
-            operation,
-            endpoint,
-            class,
-            cost,
-            refuse,
-            stated,
-            answer,
-        } = dto;
-        let at = |part: &str| format!("endpoints[{position}].{part}");
-        if !matches!(
-            AllowedEndpoint::parse(&operation),
-            Ok(AllowedEndpoint::Operation(_))
-        ) {
-            return wrong(
-                at("operation"),
-                "a name such as charges.create, of a-z, 0-9, _ and points",
-            );
-        }
-        if !operations.insert(operation.clone()) {
-            return wrong(at("operation"), format!("{operation} stands twice"));
-        }
-        let pattern = EndpointPattern::parse(&endpoint)
-            .map_err(|error| InvalidPack::new(at("endpoint"), error.to_string()))?;
-        if (class == Class::Read) != matches!(pattern.method(), "GET" | "HEAD")
-            && class != Class::Forbidden
-        {
-            return wrong(at("class"), "read for GET, and for nothing else");
-        }
-        let path = endpoint.split_once(' ').map_or("", |(_, path)| path);
-        if let Err(earlier) = index.insert(pattern.method(), path, position) {
-            return wrong(
-                at("endpoint"),
-                format!("matches the same paths as endpoints[{earlier}]"),
-            );
-        }
-        let answer = answer
-            .map(|name| {
-                tables.answers.get(&name).cloned().ok_or_else(|| {
-                    InvalidPack::new(at("answer"), format!("{name} is not one of `answers`"))
-                })
-            })
-            .transpose()?;
-        endpoints.push(Arc::new(Endpoint {
-            cost: cost_rule(class, cost, stated, path, tables)
-                .map_err(|problem| InvalidPack::new(at("cost"), problem))?,
-            operation,
-            pattern,
-            class,
-            refuse: field_names(&at("refuse"), refuse)?,
-            answer,
-        }));
+        let made = endpoint(position, dto, tables, &mut operations, &mut index);
+        endpoints.extend(mistakes.keep(made).map(Arc::new));
     }
-    Ok((endpoints, index))
+    (endpoints, index)
+}
+
+fn endpoint(
+    position: usize,
+    dto: EndpointDto,
+    tables: &Tables<'_>,
+    operations: &mut BTreeSet<String>,
+    index: &mut Index,
+) -> Made<Endpoint> {
+    let EndpointDto {
+        operation,
+        endpoint,
+        class,
+        cost,
+        refuse,
+        stated,
+        answer,
+    } = dto;
+    let at = |part: &str| format!("endpoints[{position}].{part}");
+    if !matches!(
+        AllowedEndpoint::parse(&operation),
+        Ok(AllowedEndpoint::Operation(_))
+    ) {
+        return wrong(
+            at("operation"),
+            "a name such as charges.create, of a-z, 0-9, _ and points",
+        );
+    }
+    if !operations.insert(operation.clone()) {
+        return wrong(at("operation"), format!("{operation} stands twice"));
+    }
+    let pattern = EndpointPattern::parse(&endpoint)
+        .map_err(|error| InvalidPack::new(at("endpoint"), error.to_string()))?;
+    if (class == Class::Read) != matches!(pattern.method(), "GET" | "HEAD")
+        && class != Class::Forbidden
+    {
+        return wrong(at("class"), "read for GET, and for nothing else");
+    }
+    let path = endpoint.split_once(' ').map_or("", |(_, path)| path);
+    if let Err(earlier) = index.insert(pattern.method(), path, position) {
+        return wrong(
+            at("endpoint"),
+            format!("matches the same paths as endpoints[{earlier}]"),
+        );
+    }
+    let answer = answer
+        .map(|name| {
+            tables.answers.get(&name).cloned().ok_or_else(|| {
+                InvalidPack::new(at("answer"), format!("{name} is not one of `answers`"))
+            })
+        })
+        .transpose()?;
+    Ok(Endpoint {
+        cost: cost_rule(class, cost, stated, path, tables)
+            .map_err(|(part, problem)| InvalidPack::new(at(part), problem))?,
+        operation,
+        pattern,
+        class,
+        refuse: field_names(&at("refuse"), refuse)?,
+        answer,
+    })
 }
 
 /// The cost rule, as far as the class allows it.
@@ -100,7 +116,7 @@ fn cost_rule(
     stated: Option<String>,
     path: &str,
     tables: &Tables<'_>,
-) -> Result<CostRule, &'static str> {
+) -> Result<CostRule, Uncosted> {
     match (class, cost, stated) {
         (Class::Read | Class::Free, None, None) => Ok(CostRule::Nothing),
         (Class::MoneyBlind | Class::Prepares | Class::Forbidden, None, None) => {
@@ -110,15 +126,18 @@ fn cost_rule(
             .stated
             .get(&name)
             .map(|rules| CostRule::AtLeast(Arc::clone(rules)))
-            .ok_or("stated: a name in `stated`"),
+            .ok_or(("stated", "a name in `stated`")),
         (Class::Money | Class::MoneyOptional, Some(dto), None) => {
             money_rule(class, dto, path, tables)
         }
         (Class::Money | Class::MoneyOptional, None, None) => {
-            Err("wanted for money and money_optional")
+            Err(("cost", "wanted for money and money_optional"))
         }
-        (_, _, Some(_)) => Err("stated is for money_blind and prepares, and stands alone"),
-        (_, Some(_), None) => Err("only for money and money_optional"),
+        (_, _, Some(_)) => Err((
+            "stated",
+            "only for money_blind and prepares, and without cost",
+        )),
+        (_, Some(_), None) => Err(("cost", "only for money and money_optional")),
     }
 }
 
@@ -127,7 +146,7 @@ fn money_rule(
     dto: CostDto,
     path: &str,
     tables: &Tables<'_>,
-) -> Result<CostRule, &'static str> {
+) -> Result<CostRule, Uncosted> {
     let CostDto {
         amount,
         currency,
@@ -138,10 +157,10 @@ fn money_rule(
         signed,
     } = dto;
     if amount.is_none() && (max_digits.is_some() || signed) {
-        return Err("max_digits and signed are about an amount");
+        return Err(("cost.amount", "wanted where max_digits or signed stands"));
     }
     if anew && (object.is_none() || fixed_amount.is_some()) {
-        return Err("anew is about an object's money");
+        return Err(("cost.anew", "only beside object, and without fixed_amount"));
     }
     let amount = amount
         .map(|field| amount_at(field, max_digits, signed, tables.integers))
@@ -160,14 +179,21 @@ fn money_rule(
             amount: match (amount, fixed) {
                 (Some(field), None) if class == Class::Money => ObjectAmount::Required(field),
                 (Some(field), None) => ObjectAmount::Field(field),
-                (None, _) if class == Class::Money => return Err("for money an amount"),
+                (None, _) if class == Class::Money => {
+                    return Err(("cost.amount", "wanted for money"));
+                }
                 (None, Some(fixed)) => ObjectAmount::Fixed(fixed),
                 (None, None) => ObjectAmount::Whole,
-                (Some(_), Some(_)) => return Err("amount or fixed_amount, not both"),
+                (Some(_), Some(_)) => {
+                    return Err(("cost.fixed_amount", "amount or fixed_amount, not both"));
+                }
             },
             draws: if anew { Draws::Anew } else { Draws::OnHold },
         }),
-        _ => Err("amount and currency; or object, with amount or fixed_amount or neither"),
+        _ => Err((
+            "cost",
+            "amount and currency; or object, with amount or fixed_amount or neither",
+        )),
     }
 }
 
@@ -177,9 +203,9 @@ fn amount_at(
     max_digits: Option<usize>,
     signed: bool,
     integers: &ByName<IntegerBounds>,
-) -> Result<AmountAt, &'static str> {
+) -> Result<AmountAt, Uncosted> {
     if max_digits.is_some_and(|most| most == 0 || most > MAX_DIGITS) {
-        return Err("max_digits: 1 to 18");
+        return Err(("cost.max_digits", "1 to 18"));
     }
     let leaf = field
         .rsplit('[')
@@ -197,15 +223,15 @@ fn amount_at(
     })
 }
 
-fn object_at(object: Vec<String>, path: &str) -> Result<ObjectAt, &'static str> {
+fn object_at(object: Vec<String>, path: &str) -> Result<ObjectAt, Uncosted> {
     match object.as_slice() {
-        [] => Err("object: {name} of the path, or field names"),
+        [] => Err(("cost.object", "{name} of the path, or field names")),
         [one] if one.starts_with('{') => path
             .trim_start_matches('/')
             .split('/')
             .position(|segment| segment == one)
             .map(ObjectAt::Segment)
-            .ok_or("object: the path has no such {name}"),
+            .ok_or(("cost.object", "the path has no such {name}")),
         _ => Ok(ObjectAt::Fields(object)),
     }
 }

@@ -12,6 +12,7 @@ mod dto;
 mod evidence;
 mod header_names;
 mod index;
+mod mistakes;
 mod prefixes;
 mod stated;
 
@@ -61,7 +62,18 @@ impl Pack {
     /// # Errors
     /// [`InvalidPack`] says where the mistake is and what is allowed there.
     pub fn parse(text: &str) -> Result<Self, InvalidPack> {
-        compile::compile(dto::parse(text)?)
+        Self::check(text).map_err(|mistakes| {
+            let first = mistakes.into_iter().next();
+            first.unwrap_or_else(|| InvalidPack::new("", "not a pack"))
+        })
+    }
+
+    /// Reads a pack from its JSON text, and goes on after a mistake.
+    ///
+    /// # Errors
+    /// The first mistake of the JSON form; without one, the first of each section, list and endpoint.
+    pub fn check(text: &str) -> Result<Self, Vec<InvalidPack>> {
+        compile::compile(dto::parse(text).map_err(|mistake| vec![mistake])?)
     }
 
     /// The vendor's name: what a grant's `vendor` is compared with.
@@ -272,7 +284,7 @@ pub(crate) struct IntegerBounds {
 }
 
 /// How a success is read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AnswerRules {
     pub id: String,
     /// Member with the id of the object that this one is a part of: what is held belongs to that one, if it is named.
@@ -367,6 +379,20 @@ impl InvalidPack {
             at: at.into(),
             problem: problem.into(),
         }
+    }
+}
+
+impl InvalidPack {
+    /// Where: `endpoints[3].cost.amount`, or line and column.
+    #[must_use]
+    pub fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// What is allowed there.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::compile::{Made, field_names, wrong};
+use super::mistakes::Mistakes;
 
 /// Named lists of rules, as endpoints refer to them.
 pub(super) type StatedLists = BTreeMap<String, Arc<[StatedRule]>>;
@@ -84,17 +85,21 @@ impl StatedRule {
     }
 }
 
-pub(super) fn compile(lists: BTreeMap<String, Vec<StatedDto>>) -> Made<StatedLists> {
+pub(super) fn compile(
+    lists: BTreeMap<String, Vec<StatedDto>>,
+    mistakes: &mut Mistakes,
+) -> StatedLists {
     let mut compiled = StatedLists::new();
     for (name, dtos) in lists {
         let at = format!("stated.{name}");
-        if dtos.is_empty() {
-            return wrong(at, "at least one rule");
-        }
-        let rules = dtos.into_iter().map(|dto| rule(&at, dto));
-        compiled.insert(name, rules.collect::<Made<_>>()?);
+        let rules = if dtos.is_empty() {
+            wrong(at, "at least one rule")
+        } else {
+            dtos.into_iter().map(|dto| rule(&at, dto)).collect()
+        };
+        compiled.insert(name, mistakes.keep(rules).unwrap_or_else(|| Arc::from([])));
     }
-    Ok(compiled)
+    compiled
 }
 
 fn rule(at: &str, dto: StatedDto) -> Made<StatedRule> {

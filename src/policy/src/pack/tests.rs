@@ -250,12 +250,12 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
         (
             r#""stated": "price_data""#,
             r#""stated": "price_date""#,
-            "cost: stated: a name in `stated`",
+            ".stated: a name in `stated`",
         ),
         (
             r#""class": "prepares", "stated": "price_data""#,
             r#""class": "free", "stated": "price_data""#,
-            "stated is for money_blind and prepares",
+            ".stated: only for money_blind and prepares",
         ),
         (
             r#""unit": "price_data[unit_amount]""#,
@@ -265,17 +265,17 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
         (
             r#""currency": "currency", "signed": true"#,
             r#""currency": "currency", "max_digits": 19"#,
-            "max_digits: 1 to 18",
+            ".cost.max_digits: 1 to 18",
         ),
         (
             r#""fixed_amount": 0"#,
             r#""fixed_amount": 0, "signed": true"#,
-            "max_digits and signed are about an amount",
+            ".cost.amount: wanted where max_digits or signed stands",
         ),
         (
             r#""fixed_amount": 0"#,
             r#""fixed_amount": 0, "anew": true"#,
-            "anew is about an object's money",
+            ".cost.anew: only beside object",
         ),
         (
             r#""max_digits": 8"#,
@@ -364,4 +364,35 @@ fn evidence_names_reads_and_writes_of_its_own_pack() {
         let refused = changed(from, to).unwrap_err().to_string();
         assert!(refused.contains(at), "{at}: {refused}");
     }
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_and_nothing_else_is() {
+    let mut text: Value = serde_json::from_str(stripe_text()).unwrap();
+    text["vendor"] = "Stripe".into();
+    text["hosts"] = serde_json::json!([]);
+    text["answers"]["charge"]["currency"] = Value::Null;
+    text["parameters"]["integers"]["amount"]["max_digits"] = 19.into();
+    text["outcomes"][1]["status"] = "200".into();
+    text["outcomes"][2]["status"] = "abc".into();
+    text["endpoints"][0]["cost"] =
+        serde_json::json!({"amount": "amount", "currency": "currency", "max_digits": 19});
+    text["endpoints"][1]["class"] = "free".into();
+    text["endpoints"][2]["answer"] = "none".into();
+    let mistakes = Pack::check(&text.to_string()).unwrap_err();
+    let places: Vec<&str> = mistakes.iter().map(InvalidPack::at).collect();
+    assert_eq!(
+        places,
+        [
+            "vendor",
+            "hosts",
+            "answers.charge.currency",
+            "parameters.integers.amount.max_digits",
+            "endpoints[0].cost.max_digits",
+            "endpoints[1].class",
+            "endpoints[2].answer",
+            "outcomes[1].status",
+            "outcomes[2].status",
+        ]
+    );
 }
