@@ -1,4 +1,4 @@
-"""A second vendor, Acme: like Stripe, but its bodies are JSON, and its one endpoint costs money."""
+"""A second vendor, Acme, that only the files in `tests/packs` know. The sandbox serves its API: payouts, in JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 from stack.build import ROOT
 from stack.envoy_config import plugin_configuration
 
+# A folder as `keybrake serve --vendors` takes it.
+PACKS = ROOT / "tests" / "packs"
+GOLDEN = PACKS / "golden" / "acme"
+
 
 def pack() -> dict[str, Any]:
     """Its vendor pack."""
-    made: dict[str, Any] = json.loads((ROOT / "vendors" / "stripe.json").read_text())
-    made.update(vendor="acme", hosts=["api.acme.test"], path={"roots": {"v2": "json"}, "segment_extra": "_"})
-    cost = {"amount": "amount", "currency": "currency"}
-    pay = {"operation": "payments.create", "endpoint": "POST /v2/payments", "class": "money", "cost": cost}
-    made["endpoints"] = [{**pay, "answer": "charge"}]
-    made.pop("evidence")
+    made: dict[str, Any] = json.loads((PACKS / "acme.json").read_text())
     return made
 
 

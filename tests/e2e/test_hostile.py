@@ -42,11 +42,8 @@ NEVER_SENT = (
 @pytest.fixture(scope="module")
 def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybrake]:
     """One stack for all lines, with two vendors; both are the sandbox."""
-    packs = stacks_folder / "packs"
-    packs.mkdir()
-    (packs / "acme.json").write_text(json.dumps(acme.pack()))
     plugin = {"vendors": acme.beside_stripe()["vendors"]}
-    made = Keybrake.start(stacks_folder / "hostile", artifacts, envoy=envoy, plugin=plugin, vendor_packs=packs)
+    made = Keybrake.start(stacks_folder / "hostile", artifacts, envoy=envoy, plugin=plugin, vendor_packs=acme.PACKS)
     yield made
     made.stop()
 
