@@ -154,7 +154,7 @@ const BAD_FIELDS: &[(&str, &str, &str, &str)] = &[
         "vendor",
         "\"strip\"",
         "vendor",
-        "no such vendor; there are: stripe",
+        "no such vendor; there are: resend, stripe, twilio",
     ),
     ("allowed_endpoints", "", "allowed_endpoints", "is missing"),
     (

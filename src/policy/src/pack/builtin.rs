@@ -1,7 +1,11 @@
 //! The packs that come with the program.
 
 /// Name and JSON text of each.
-const BUILTIN: [(&str, &str); 1] = [("stripe", include_str!("../../../../vendors/stripe.json"))];
+const BUILTIN: [(&str, &str); 3] = [
+    ("stripe", include_str!("../../../../vendors/stripe.json")),
+    ("resend", include_str!("../../../../vendors/resend.json")),
+    ("twilio", include_str!("../../../../vendors/twilio.json")),
+];
 
 /// The JSON text of a pack that comes with the program.
 #[must_use]

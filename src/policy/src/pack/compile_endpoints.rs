@@ -31,7 +31,7 @@ pub(super) struct Tables<'a> {
 }
 
 /// Why there is no cost rule: the part of the endpoint (`cost.amount`), and what is allowed there.
-type Uncosted = (&'static str, &'static str);
+pub(super) type Uncosted = (&'static str, &'static str);
 
 pub(super) fn compile_endpoints(
     dtos: Vec<EndpointDto>,
@@ -152,6 +152,7 @@ fn money_rule(
         currency,
         object,
         anew,
+        priced,
         fixed_amount,
         max_digits,
         signed,
@@ -166,6 +167,14 @@ fn money_rule(
         .map(|field| amount_at(field, max_digits, signed, tables.integers))
         .transpose()?;
     match (object, amount, currency, fixed_amount) {
+        (None, None, None, None) if class == Class::Money && priced.is_some() => priced
+            .map_or(Ok(CostRule::Nothing), |rule| {
+                rule.compile().map(|rule| CostRule::Priced(Arc::new(rule)))
+            }),
+        _ if priced.is_some() => Err((
+            "cost.priced",
+            "only for money, and without anything else in cost",
+        )),
         (None, Some(amount), Some(currency), None) => Ok(CostRule::Fields {
             amount,
             currency,

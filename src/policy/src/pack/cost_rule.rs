@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keybrake_contract::wire::Draws;
 
-use super::{IntegerBounds, StatedRule};
+use super::{IntegerBounds, PricedRule, StatedRule};
 
 /// Where a request says what it costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum CostRule {
         amount: ObjectAmount,
         draws: Draws,
     },
+    /// By the pack's own rates.
+    Priced(Arc<PricedRule>),
     /// Cannot be told.
     Unknown,
     /// Cannot be told, and is no less than what the lines say.

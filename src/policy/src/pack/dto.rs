@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::stated::StatedDto;
 use super::{
     BodyEncoding, Class, CredentialPlace, DefaultRule, EvidenceRules, IntegerBounds, InvalidPack,
-    MoneyState, RuledOutcome,
+    MoneyState, PricedRule, RuledOutcome,
 };
 
 pub(super) fn parse(text: &str) -> Result<PackDto, InvalidPack> {
@@ -159,6 +159,8 @@ pub(super) struct CostDto {
     /// The money does not come from what is held for the object.
     #[serde(default)]
     pub anew: bool,
+    /// Units times a rate.
+    pub priced: Option<PricedRule>,
     /// An amount that is always the same.
     pub fixed_amount: Option<u64>,
     /// Most digits of the amount, where they are not those of its name in `parameters.integers`.

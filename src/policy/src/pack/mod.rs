@@ -14,6 +14,7 @@ mod header_names;
 mod index;
 mod mistakes;
 mod prefixes;
+mod priced;
 mod stated;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub(crate) use cost_rule::{Absent, AmountAt, CostRule, ObjectAmount, ObjectAt, S
 pub use evidence::{EventRules, EvidenceRules, OperationEvidence};
 pub(crate) use header_names::{HeaderNames, Place, at};
 pub(crate) use prefixes::Prefixes;
+pub(crate) use priced::{PricedRule, Rate, Units};
 pub(crate) use stated::StatedRule;
 
 /// One vendor, as compiled from its JSON form.

@@ -9,7 +9,7 @@ use crate::pack::{Absent, AmountAt, BodyEncoding, CostRule, ObjectAmount, Object
 use crate::text::Text;
 
 use super::fields::{self, Field, Fields, Unreadable};
-use super::stated;
+use super::{priced, stated};
 
 /// Most characters that the audit keeps of a field.
 const MAX_AUDITED: usize = 256;
@@ -26,6 +26,7 @@ pub(super) fn read(
         CostRule::Nothing => Ok(Cost::Nothing),
         CostRule::Unknown => Ok(Cost::Unknown),
         CostRule::AtLeast(rules) => stated::read(rules, &pack.parameters, fields),
+        CostRule::Priced(rule) => priced::read(rule, fields),
         CostRule::Fields {
             amount,
             currency,

@@ -268,7 +268,9 @@ fn amount_field(cost: &CostRule) -> Option<&str> {
             ObjectAmount::Required(at) | ObjectAmount::Field(at) => at,
             ObjectAmount::Fixed(_) | ObjectAmount::Whole => return None,
         },
-        CostRule::Nothing | CostRule::Unknown | CostRule::AtLeast(_) => return None,
+        CostRule::Nothing | CostRule::Priced(_) | CostRule::Unknown | CostRule::AtLeast(_) => {
+            return None;
+        }
     };
     Some(&at.field)
 }

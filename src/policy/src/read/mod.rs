@@ -22,6 +22,7 @@ mod head;
 mod headers;
 mod json;
 mod path;
+mod priced;
 pub(crate) mod secret;
 mod stated;
 #[cfg(test)]

@@ -305,6 +305,28 @@ fn another_vendor_gets_errors_in_its_own_shape() {
 }
 
 #[test]
+fn built_in_vendors_have_the_members_that_their_own_errors_have() {
+    let cap = RefusalView::plain(RefusalCode::SpendCapExceeded, "r");
+    for (name, wanted) in [
+        (
+            "twilio",
+            ["code", "message", "more_info", "status"].as_slice(),
+        ),
+        ("resend", ["statusCode", "name", "message"].as_slice()),
+    ] {
+        let pack = Pack::parse(crate::pack::builtin(name).unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&answer(Some(&pack), &cap).body).unwrap();
+        for member in wanted {
+            assert!(!body[member].is_null(), "{name}: {body}");
+        }
+        assert!(
+            body.to_string().contains("\"spend_cap_exceeded\""),
+            "{body}"
+        );
+    }
+}
+
+#[test]
 fn a_replay_is_the_stored_answer_and_says_that_it_is_one() {
     let config = stripe();
     let replay = |summary, retrieved| Replay {

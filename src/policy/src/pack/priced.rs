@@ -1,0 +1,117 @@
+//! Prices that stand in no request and in no answer: units that a request shows, times a rate that the operator pins in the pack.
+
+use std::collections::BTreeMap;
+
+use keybrake_contract::money::Currency;
+use serde::Deserialize;
+
+use super::compile_endpoints::Uncosted;
+
+/// Highest rate: a hundred dollars for one unit.
+const MAX_MICROS: u64 = 100_000_000;
+
+/// How a request is priced.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PricedRule {
+    /// What is counted.
+    pub units: Units,
+    /// What one costs, in micro-dollars (millionths of a US dollar).
+    pub micros: Rate,
+    #[serde(skip, default = "usd")]
+    pub currency: Currency,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Units {
+    /// The SMS segments of this field's text.
+    SegmentsOf(String),
+    /// The members of these fields, each a text or an array of texts. A comma in a text counts as one more.
+    MembersOf(Vec<String>),
+}
+
+/// What one unit costs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Rate {
+    /// Always the same.
+    Flat(u64),
+    /// By where it goes.
+    ByNumber(ByNumber),
+}
+
+/// Rates by telephone number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ByNumber {
+    /// Field with the number: `+` and 7 to 15 digits.
+    pub field: String,
+    /// How the number begins → rate. The longest that fits counts; `null`, and none: refused.
+    pub prefixes: BTreeMap<String, Option<u64>>,
+}
+
+impl ByNumber {
+    /// The rate of a number that has the form of one.
+    pub(crate) fn rate(&self, number: &str) -> Option<u64> {
+        (1..=number.len())
+            .rev()
+            .filter_map(|length| number.get(..length))
+            .find_map(|head| self.prefixes.get(head))
+            .copied()
+            .flatten()
+    }
+}
+
+const fn usd() -> Currency {
+    Currency::USD
+}
+
+impl PricedRule {
+    pub(super) fn compile(self) -> Result<Self, Uncosted> {
+        match &self.units {
+            Units::SegmentsOf(field) if field.is_empty() => {
+                return Err(("cost.priced.units.segments_of", "the name of a field"));
+            }
+            Units::MembersOf(fields)
+                if fields.is_empty() || fields.iter().any(String::is_empty) =>
+            {
+                return Err((
+                    "cost.priced.units.members_of",
+                    "names of fields, at least one",
+                ));
+            }
+            _ => {}
+        }
+        let fine = |micros: u64| (1..=MAX_MICROS).contains(&micros);
+        match &self.micros {
+            Rate::Flat(micros) if !fine(*micros) => {
+                Err(("cost.priced.micros.flat", "1 to 100000000 micro-dollars"))
+            }
+            Rate::ByNumber(rates) if rates.field.is_empty() || rates.prefixes.is_empty() => Err((
+                "cost.priced.micros.by_number",
+                "a field, and at least one prefix",
+            )),
+            Rate::ByNumber(rates) if !rates.prefixes.keys().all(|prefix| is_prefix(prefix)) => {
+                Err((
+                    "cost.priced.micros.by_number.prefixes",
+                    "+ and 1 to 15 digits",
+                ))
+            }
+            Rate::ByNumber(rates) if !rates.prefixes.values().flatten().all(|rate| fine(*rate)) => {
+                Err((
+                    "cost.priced.micros.by_number.prefixes",
+                    "1 to 100000000 micro-dollars, or null",
+                ))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.strip_prefix('+').is_some_and(|rest| {
+        (1..=15).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
