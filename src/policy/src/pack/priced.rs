@@ -115,3 +115,63 @@ fn is_prefix(text: &str) -> bool {
         (1..=15).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::pack::{Pack, builtin};
+
+    #[test]
+    fn rates_of_a_pack_keep_their_bounds() {
+        let twilio = builtin("twilio").unwrap();
+        let cases = [
+            (
+                r#""segments_of": "Body""#,
+                r#""segments_of": """#,
+                ".cost.priced.units.segments_of",
+            ),
+            (
+                r#""segments_of": "Body""#,
+                r#""members_of": []"#,
+                ".cost.priced.units.members_of",
+            ),
+            (
+                r#""field": "To""#,
+                r#""field": """#,
+                ".cost.priced.micros.by_number:",
+            ),
+            (
+                r#""+1": 15000"#,
+                r#""1": 15000"#,
+                ".prefixes: + and 1 to 15 digits",
+            ),
+            (r#""+1": 15000"#, r#""+1": 0"#, ".prefixes: 1 to 100000000"),
+            (
+                r#""+1": 15000"#,
+                r#""+1": 100000001"#,
+                ".prefixes: 1 to 100000000",
+            ),
+            (
+                r#""class": "money""#,
+                r#""class": "money_optional""#,
+                ".cost.priced: only for money",
+            ),
+            (
+                r#""cost": {"#,
+                r#""cost": {"fixed_amount": 1, "#,
+                ".cost.priced: only for money",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            assert!(twilio.contains(from), "{from}");
+            let message = Pack::parse(&twilio.replacen(from, to, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(expected), "{to}: {message}");
+        }
+        let resend = builtin("resend")
+            .unwrap()
+            .replace(r#""flat": 900"#, r#""flat": 0"#);
+        let message = Pack::parse(&resend).unwrap_err().to_string();
+        assert!(message.contains(".cost.priced.micros.flat"), "{message}");
+    }
+}
