@@ -119,7 +119,10 @@ fn verified(url: &str) {
         finished(keybrake(folder.path()).args(["audit", "verify", "--database-url", url]));
     assert_eq!(code, Some(0), "{err}");
     assert!(out.starts_with("the audit chain is whole"), "{out}");
-    assert!(out.contains("keys and balances agree as well"), "{out}");
+    assert!(
+        out.contains("keys, budgets and balances agree as well"),
+        "{out}"
+    );
 }
 
 /// Clients that charge one cent after the other until they are told to stop, and what they were told.

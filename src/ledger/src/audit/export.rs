@@ -88,7 +88,9 @@ pub fn export(
                     .and_then(|()| Ok(into.write_all(&std::mem::take(&mut waiting))?))
             }
             // Only events from here on would be news.
-            Piece::Key(_) | Piece::Request(_) | Piece::Balance(_) => return ControlFlow::Break(()),
+            Piece::Key(_) | Piece::Budget(_) | Piece::Request(_) | Piece::Balance(_) => {
+                return ControlFlow::Break(());
+            }
         };
         match written {
             Ok(()) => ControlFlow::Continue(()),

@@ -3,11 +3,12 @@
 //! Here: canonical events and their hashes, signed heads, what a verification finds. Not here: where they are kept (`store`),
 //! when one is written or signed (`engine`), the files of key and heads (`signing`), the public entries (`model::Entry`).
 
+mod balances;
 mod chain;
 mod event;
 mod export;
+mod facts;
 mod heads;
-mod key_facts;
 mod projection;
 mod report;
 mod verify;
@@ -18,8 +19,7 @@ pub use event::{
     SigningKeyChanged, Tombstone, Tripped, canonical,
 };
 pub use export::{ExportError, export, verify_export};
+pub use facts::{budget_facts, key_facts};
 pub use heads::{Head, InvalidHeads, NotHex, PublicKey, Signature, SignedHeads, SigningKey};
-pub use key_facts::key_facts;
-pub(crate) use key_facts::without_nulls;
 pub use report::{Broken, SignedUpTo, VerifyReport};
 pub use verify::{Tail, Trust, Verifier, verify};

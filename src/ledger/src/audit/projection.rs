@@ -1,6 +1,6 @@
-//! Entries, keys and balances against the events that they were made from.
+//! Entries, keys and budgets against the events that they were made from.
 //!
-//! Here: what the events say of each request and key, and the comparison. It is kept in memory: a few hundred bytes a request.
+//! Here: what the events say of each request, key and budget, and the comparison. It is kept in memory: a few hundred bytes a request.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,14 @@ use keybrake_contract::lifecycle::{HoldState, RecordState, State};
 use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::refusal::RefusalCode;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::key_facts::key_facts;
+use super::balances::{Balances, Subject};
+use super::facts::{budget_facts, key_facts};
 use super::report::Broken;
-use crate::book::{Window, WindowKind};
-use crate::model::{Caps, EntryOutcome};
-use crate::store::{BalancePiece, EventRow, FullKey, Kind, RequestPiece, outcome_of};
+use crate::book;
+use crate::model::EntryOutcome;
+use crate::store::{BalancePiece, EventRow, FullBudget, FullKey, Kind, RequestPiece, outcome_of};
 
 /// An event, as far as entries are made from it.
 #[derive(Deserialize)]
@@ -41,6 +42,7 @@ struct Told {
     judged: Vec<JudgedTold>,
     code: Option<RefusalCode>,
     key_id: Option<String>,
+    budget: Option<String>,
     label: Option<String>,
     run_id: Option<String>,
     operation: Option<String>,
@@ -77,8 +79,13 @@ struct Expected {
 /// What the events say of a key.
 struct ExpectedKey {
     facts: Digest,
-    caps: Caps,
     is_revoked: bool,
+    changed_at: i64,
+}
+
+/// What the events say of a budget.
+struct ExpectedBudget {
+    facts: Map<String, Value>,
     changed_at: i64,
 }
 
@@ -87,10 +94,8 @@ struct ExpectedKey {
 pub struct Projection {
     requests: HashMap<HoldId, Expected>,
     keys: HashMap<String, ExpectedKey>,
-    /// Handle of each subject that is a key.
-    subjects: HashMap<i64, String>,
-    /// Held, settled, unknown by subject and window, from the entries.
-    sums: HashMap<(i64, i64), [i128; 3]>,
+    budgets: HashMap<String, ExpectedBudget>,
+    balances: Balances,
     entries: u64,
 }
 
@@ -113,9 +118,14 @@ impl Projection {
             }
             "outcome" | "released" | "swept" | "resolved" => self.ended(row.seq, &told),
             "issued" | "changed" | "revoked" => {
-                let value = serde_json::from_slice(&row.body).map_err(|_| unreadable)?;
-                self.key_event(&told, value);
+                let members = serde_json::from_slice(&row.body).map_err(|_| unreadable)?;
+                self.key_event(told, members);
             }
+            "budget_created" | "budget_changed" => {
+                let members = serde_json::from_slice(&row.body).map_err(|_| unreadable)?;
+                self.budget_event(told, members);
+            }
+            "budget_tripped" => self.tripped(&told),
             _ => {}
         }
         Ok(())
@@ -137,6 +147,7 @@ impl Projection {
         let amount = minor(&told);
         let facts = facts(&[
             told.key_id.as_deref(),
+            told.budget.as_deref(),
             told.label.as_deref(),
             told.run_id.as_deref(),
             told.operation.as_deref(),
@@ -199,25 +210,37 @@ impl Projection {
         }
     }
 
-    fn key_event(&mut self, told: &Told, mut value: Value) {
-        let Some(key_id) = told.key_id.clone() else {
-            return;
-        };
-        let caps = value
-            .get("caps")
-            .and_then(|caps| Caps::deserialize(caps).ok())
-            .unwrap_or_default();
-        if let Some(members) = value.as_object_mut() {
-            members.remove("at");
-            members.remove("event");
-        }
+    fn key_event(&mut self, told: Told, members: Map<String, Value>) {
+        let Some(key_id) = told.key_id else { return };
         let expected = ExpectedKey {
-            facts: Digest::of(value.to_string().as_bytes()),
-            caps,
+            facts: Digest::of(Value::Object(facts_in(members)).to_string().as_bytes()),
             is_revoked: told.event == "revoked",
             changed_at: told.at,
         };
         self.keys.insert(key_id, expected);
+    }
+
+    fn budget_event(&mut self, told: Told, members: Map<String, Value>) {
+        let Some(name) = told.budget else { return };
+        let expected = ExpectedBudget {
+            facts: facts_in(members),
+            changed_at: told.at,
+        };
+        self.budgets.insert(name, expected);
+    }
+
+    fn tripped(&mut self, told: &Told) {
+        let name = told.budget.as_ref();
+        let Some(expected) = name.and_then(|name| self.budgets.get_mut(name)) else {
+            return;
+        };
+        let facts = &mut expected.facts;
+        let version = facts.get("version").and_then(Value::as_u64);
+        facts.insert("state".to_owned(), "tripped".into());
+        facts.insert(
+            "version".to_owned(),
+            version.unwrap_or_default().saturating_add(1).into(),
+        );
     }
 
     /// Takes a key.
@@ -235,18 +258,51 @@ impl Projection {
         if expected.is_revoked != key.revoked_at.is_some() {
             return Err(broken("whether it is revoked"));
         }
-        self.subjects.insert(full.number, key.key_id.clone());
+        let subject = Subject {
+            kind: "key",
+            name: key.key_id.clone(),
+            budget: None,
+            zone: TimeZone::UTC,
+            caps: key.caps,
+            changed_at: expected.changed_at,
+        };
+        self.balances.subject(full.number, subject);
+        Ok(())
+    }
+
+    /// Takes a budget.
+    pub fn budget(&mut self, full: &FullBudget) -> Result<(), Broken> {
+        let budget = &full.budget;
+        let broken = |what| Broken::Budget {
+            name: budget.name.clone(),
+            what,
+        };
+        let expected = self.budgets.get(&budget.name);
+        let expected = expected.ok_or_else(|| broken("there is no event of it"))?;
+        if budget_facts(budget).as_object() != Some(&expected.facts) {
+            return Err(broken(
+                "its caps, state, brake, rule, parent, time zone or version",
+            ));
+        }
+        let subject = Subject {
+            kind: "budget",
+            name: budget.name.clone(),
+            budget: full.parent,
+            zone: book::zone(&budget.time_zone).ok_or_else(|| broken("its time zone"))?,
+            caps: budget.caps,
+            changed_at: expected.changed_at,
+        };
+        self.balances.subject(full.number, subject);
         Ok(())
     }
 
     /// Takes a request's entry.
     pub fn request(&mut self, row: &RequestPiece) -> Result<(), Broken> {
-        let differs = self
-            .requests
-            .remove(&row.id)
-            .map_or(Some("there is no event of it"), |expected| {
-                difference(&expected, row)
-            });
+        let expected = self.requests.remove(&row.id);
+        let budget = row.budget.and_then(|number| self.balances.name(number));
+        let differs = expected.map_or(Some("there is no event of it"), |expected| {
+            difference(&expected, row, budget)
+        });
         if let Some(what) = differs {
             return Err(Broken::Entry {
                 id: row.id.to_string(),
@@ -255,58 +311,15 @@ impl Projection {
             });
         }
         self.entries = self.entries.saturating_add(1);
-        let (Kind::Read | Kind::Write, Some(cost)) = (row.kind, row.cost) else {
-            return Ok(());
-        };
-        let part = match row.state.hold {
-            HoldState::Held => 0,
-            HoldState::Settled => 1,
-            HoldState::Unknown => 2,
-            HoldState::Released => return Ok(()),
-        };
-        for kind in [WindowKind::Day, WindowKind::Month, WindowKind::Lifetime] {
-            let window = Window::at(kind, row.at, &TimeZone::UTC).code();
-            let sums = self.sums.entry((row.subject, window)).or_default();
-            if let Some(sum) = sums.get_mut(part) {
-                *sum = sum.saturating_add(i128::from(cost.get()));
-            }
+        if let (Kind::Read | Kind::Write, Some(cost)) = (row.kind, row.cost) {
+            self.balances.add(row, cost);
         }
         Ok(())
     }
 
-    /// Takes a balance. Those of other subjects than keys, or over other windows, are not judged here.
-    pub fn balance(&mut self, row: &BalancePiece) -> Result<(), Broken> {
-        let (Some(key_id), Some(window)) = (
-            self.subjects.get(&row.subject),
-            Window::from_code(row.window),
-        ) else {
-            return Ok(());
-        };
-        let sums = self.sums.get(&(row.subject, row.window));
-        let parts = [row.parts.held, row.parts.settled, row.parts.unknown];
-        let parts = parts.map(|part| i128::from(part.get()));
-        let ends_at = window
-            .resets_at(&TimeZone::UTC)
-            .map(|end| end.as_millisecond());
-        let cap = self.keys.get(key_id).and_then(|key| {
-            // A window that was over when the key was changed keeps the cap of its time.
-            let is_present = ends_at.is_none_or(|end| end > key.changed_at);
-            is_present.then(|| window.kind().cap(&key.caps))
-        });
-        let what = if parts != sums.copied().unwrap_or_default() {
-            "what is held, settled or unknown"
-        } else if cap.is_some_and(|cap| cap != Some(row.parts.cap)) {
-            "its cap is not the key's"
-        } else if !row.parts.adds_up() {
-            "its parts do not add up to its cap"
-        } else {
-            return Ok(());
-        };
-        Err(Broken::Balance {
-            key_id: key_id.clone(),
-            window: window.label(),
-            what,
-        })
+    /// Takes a balance.
+    pub fn balance(&self, row: &BalancePiece) -> Result<(), Broken> {
+        self.balances.balance(row)
     }
 
     /// The first request that has an event and no entry.
@@ -323,11 +336,16 @@ impl Projection {
 }
 
 /// The first thing in which an entry differs from what its events say.
-fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
+fn difference(
+    expected: &Expected,
+    row: &RequestPiece,
+    budget: Option<&str>,
+) -> Option<&'static str> {
     let is_admitted = matches!(row.kind, Kind::Read | Kind::Write);
     let rate = row.rate.map(|rate| rate.to_string());
     let has_facts = facts(&[
         Some(row.key_id.as_str()),
+        budget,
         Some(row.label.as_str()),
         row.run_id.as_deref(),
         Some(row.operation.as_str()),
@@ -350,7 +368,7 @@ fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
         (is_admitted == expected.state.is_some(), "its verdict"),
         (
             has_facts == expected.facts,
-            "its key, label, run, operation, idempotency key, reason or exchange rate",
+            "its key, label, budget, run, operation, idempotency key, reason or exchange rate",
         ),
         (
             expected.state.is_none_or(|state| state == row.state),
@@ -380,6 +398,13 @@ fn difference(expected: &Expected, row: &RequestPiece) -> Option<&'static str> {
     rows.into_iter()
         .find(|(is_right, _)| !is_right)
         .map(|(_, what)| what)
+}
+
+/// What an event says of a key or a budget itself.
+fn facts_in(mut members: Map<String, Value>) -> Map<String, Value> {
+    members.remove("at");
+    members.remove("event");
+    members
 }
 
 fn minor(told: &Told) -> Option<Minor> {

@@ -132,13 +132,19 @@ pub enum Broken {
         /// What differs.
         what: &'static str,
     },
-    /// A balance is not the sum of its entries, or not of the key's cap.
-    #[error(
-        "the balance of key {key_id} in window {window} does not agree with its entries: {what}"
-    )]
+    /// A budget is not what its events say.
+    #[error("the budget {name} does not agree with its events: {what}")]
+    Budget {
+        /// Its name.
+        name: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A balance is not the sum of its entries, or not of the cap that was set.
+    #[error("the balance of {of} in window {window} does not agree with its entries: {what}")]
     Balance {
-        /// Of which key.
-        key_id: String,
+        /// Of which key or budget.
+        of: String,
         /// Its window.
         window: String,
         /// What differs.

@@ -110,6 +110,7 @@ impl Verifier {
                 Piece::Event(event) => self.broken = self.event(&event).err(),
                 Piece::Signed(line) => self.broken = self.stored_heads(&line).err(),
                 Piece::Key(key) => self.disagreement = self.projection.key(&key).err(),
+                Piece::Budget(budget) => self.disagreement = self.projection.budget(&budget).err(),
                 Piece::Request(row) => self.disagreement = self.projection.request(&row).err(),
                 Piece::Balance(row) => {
                     let missing = self.projection.left_over();

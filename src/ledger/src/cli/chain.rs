@@ -178,7 +178,7 @@ fn for_people(report: &VerifyReport) -> String {
     }
     if let Some(entries) = entries {
         line(format!(
-            "entries that agree with their events: {entries}; keys and balances agree as well"
+            "entries that agree with their events: {entries}; keys, budgets and balances agree as well"
         ));
     }
     text

@@ -1,12 +1,10 @@
 //! Budgets: made, changed, opened and shut. Each is an event, and effective for every reserve after it.
 
-use serde_json::json;
-
 use super::BudgetError;
 use super::path::Tier;
 use super::work::Budgeted;
 use super::writer::Writer;
-use crate::audit::without_nulls;
+use crate::audit::budget_facts;
 use crate::clock::timestamp;
 use crate::model::{Budget, BudgetChange, BudgetNow, BudgetState, Caps, MAX_DEPTH, NewBudget};
 use crate::store::{BudgetNumber, FullBudget, Spender, Store, StoreError};
@@ -166,19 +164,6 @@ impl<S: Store> Writer<S> {
 
     /// The event shows the budget as it is after it.
     fn budget_event(&mut self, event: &str, budget: &Budget) -> Result<(), StoreError> {
-        let value = json!({
-            "at": self.now,
-            "budget": budget.name,
-            "caps": budget.caps,
-            "duplicates": budget.duplicates,
-            "event": event,
-            "parent": budget.parent,
-            "state": budget.state,
-            "time_zone": budget.time_zone,
-            "trip_on": budget.trip_on,
-            "version": budget.version,
-        });
-        self.tell(&without_nulls(value))?;
-        Ok(())
+        self.tell_facts(event, budget_facts(budget))
     }
 }

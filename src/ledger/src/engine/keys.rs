@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use keybrake_contract::digest::Digest;
 use keybrake_contract::vault_key;
+use serde_json::Value;
 
 use super::path::{grant_version, own_subject};
 use super::writer::Writer;
@@ -209,14 +210,18 @@ impl<S: Store> Writer<S> {
         self.key_event(event, &full.key)
     }
 
-    /// The event shows the key as it is after it; never its digest.
-    fn key_event(&mut self, event: &str, key: &Key) -> Result<(), StoreError> {
-        let mut value = key_facts(key);
-        if let Some(members) = value.as_object_mut() {
+    /// An event that shows a key or a budget as it is after it.
+    pub(super) fn tell_facts(&mut self, event: &str, mut facts: Value) -> Result<(), StoreError> {
+        if let Some(members) = facts.as_object_mut() {
             members.insert("at".to_owned(), self.now.into());
             members.insert("event".to_owned(), event.into());
         }
-        self.tell(&value)?;
+        self.tell(&facts)?;
         Ok(())
+    }
+
+    /// The event shows the key as it is after it; never its digest.
+    fn key_event(&mut self, event: &str, key: &Key) -> Result<(), StoreError> {
+        self.tell_facts(event, key_facts(key))
     }
 }

@@ -51,6 +51,7 @@ pub fn the_pieces_of_the_audit_come_in_their_order<B: Backend>() {
         Piece::Event(event) => format!("event {}", event.seq),
         Piece::Signed(line) => line.clone(),
         Piece::Key(full) => full.key.key_id.clone(),
+        Piece::Budget(full) => full.budget.name.clone(),
         Piece::Request(row) => format!("{:?} {:?} {:?}", row.cost, row.state.hold, row.object),
         Piece::Balance(row) => format!("balance {} {}", row.subject == key, row.window),
     };

@@ -4,11 +4,11 @@ use keybrake_contract::ids::CommandId;
 use keybrake_contract::lifecycle::State;
 use keybrake_contract::money::{Micros, Minor};
 
-use super::{EventRow, FullKey, Kind};
+use super::{EventRow, FullBudget, FullKey, Kind};
 use crate::book::{Parts, Rate};
 use crate::model::EntryOutcome;
 
-/// One piece. They come in this order: events, each followed by the heads that were signed at it; keys; requests; balances.
+/// One piece. They come in this order: events, each followed by the heads that were signed at it; keys; budgets, each after its parent; requests; balances.
 #[derive(Debug)]
 pub enum Piece {
     /// An event, in order.
@@ -17,6 +17,8 @@ pub enum Piece {
     Signed(String),
     /// A key.
     Key(Box<FullKey>),
+    /// A budget.
+    Budget(Box<FullBudget>),
     /// A request, in the order of their numbers.
     Request(Box<RequestPiece>),
     /// A balance.
@@ -36,6 +38,8 @@ pub struct RequestPiece {
     pub subject: i64,
     /// Its handle.
     pub key_id: String,
+    /// Number of the budget that the key drew from.
+    pub budget: Option<i64>,
     /// Its label at that time.
     pub label: String,
     /// The caller's run.

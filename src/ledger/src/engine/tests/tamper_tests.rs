@@ -1,10 +1,13 @@
 //! What was made from the events cannot be edited unseen: entries, keys, balances.
 
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use super::bench::*;
 use super::chain_tests::history;
 use crate::engine::Broken;
+use crate::model::{BudgetChange, Caps, TripOn};
 
 #[tokio::test]
 async fn a_flipped_byte_of_any_event_is_named() {
@@ -41,11 +44,17 @@ async fn a_flipped_byte_of_any_event_is_named() {
 async fn said_after(edit: &str) -> String {
     let (folder, _) = history().await;
     let database = folder.path().join("k.db");
-    let connection = Connection::open(&database).unwrap();
     let whole = verified(&database);
     assert_eq!((whole.entries, whole.broken), (Some(5), None));
+    said_of(&database, edit)
+}
+
+/// The same of this one.
+fn said_of(database: &Path, edit: &str) -> String {
+    let connection = Connection::open(database).unwrap();
     connection.execute_batch(edit).unwrap();
-    verified(&database)
+    drop(connection);
+    verified(database)
         .broken
         .map_or_else(|| "whole".to_owned(), |broken| broken.to_string())
 }
@@ -85,7 +94,7 @@ async fn an_edited_key_or_balance_disagrees_with_its_events() {
     #[rustfmt::skip]
     let rows = [
         ("UPDATE balances SET settled = settled - 1, free = free + 1", "what is held, settled or unknown"),
-        ("UPDATE balances SET cap = cap + 5, free = free + 5", "its cap is not the key's"),
+        ("UPDATE balances SET cap = cap + 5, free = free + 5", "its cap is not the one that was set"),
         ("UPDATE keys SET caps = replace(caps, '20000000', '90000000')", "its caps, grant, end or label"),
         ("UPDATE keys SET expires_at = expires_at + 1", "its caps, grant, end or label"),
         ("UPDATE keys SET key_grant = replace(key_grant, 'charges', 'refunds')", "its caps, grant, end or label"),
@@ -94,6 +103,79 @@ async fn an_edited_key_or_balance_disagrees_with_its_events() {
     ];
     for (edit, what) in rows {
         let said = said_after(edit).await;
+        assert!(said.contains(what), "{edit}: {said}");
+    }
+}
+
+/// A settled and a held charge under two budgets of different time zones, one of which has tripped; caps changed meanwhile.
+async fn with_budgets() -> Folder {
+    let bench = Bench::new();
+    let caps = Caps {
+        daily: Some(usd(5_000)),
+        lifetime: Some(usd(10_000)),
+        ..Caps::default()
+    };
+    bench.budget("company", None, caps).await;
+    bench
+        .budget_like("team", Some("company"), caps, |budget| {
+            budget.time_zone = "Pacific/Auckland".to_owned();
+            budget.trip_on = Some(TripOn {
+                refusals: 1,
+                within_seconds: 60,
+            });
+        })
+        .await;
+    let under = async |name: &str| {
+        let change = |key: &mut crate::model::NewKey| key.budget = Some(name.to_owned());
+        bench.key_like(daily(2_000), change).await
+    };
+    let (own, above) = (under("team").await, under("company").await);
+    let settled = bench.admitted(charge(&own, 300, "k-1")).await;
+    bench.outcome(charged(&settled, "ch_1", 300)).await;
+    let raised = Caps {
+        monthly: Some(usd(9_000)),
+        ..caps
+    };
+    let change = BudgetChange {
+        caps: Some(raised),
+        ..BudgetChange::default()
+    };
+    bench.budget_change("team", change).await;
+    bench.admitted(charge(&own, 40, "k-2")).await;
+    bench.admitted(charge(&above, 5, "k-3")).await;
+    bench.reserve(charge(&own, 2_001, "k-4")).await;
+    let Bench { ledger, folder, .. } = bench;
+    ledger.close().await;
+    folder
+}
+
+#[tokio::test]
+async fn an_edited_budget_or_its_balance_disagrees_with_its_events() {
+    const NUMBER: &str = "(SELECT number FROM budgets WHERE name =";
+    #[rustfmt::skip]
+    let rows = [
+        ("", "whole"),
+        ("UPDATE balances SET settled = settled - 1, free = free + 1 WHERE settled > 0 AND subject = $ 'team')",
+         "the balance of budget team in window"),
+        ("UPDATE balances SET held = held - 1, free = free + 1 WHERE subject = $ 'company')",
+         "the balance of budget company in window"),
+        ("UPDATE balances SET cap = cap + 5, free = free + 5 WHERE subject = $ 'team')", "its cap is not the one that was set"),
+        ("UPDATE budgets SET caps = replace(caps, '50000000', '90000000') WHERE name = 'team'",
+         "the budget team does not agree with its events: its caps, state"),
+        ("UPDATE budgets SET state = 0 WHERE name = 'team'", "the budget team does not agree"),
+        ("UPDATE budgets SET trip_on = NULL WHERE name = 'team'", "the budget team does not agree"),
+        ("UPDATE budgets SET parent = NULL WHERE name = 'team'", "the budget team does not agree"),
+        ("UPDATE budgets SET time_zone = 'UTC' WHERE name = 'team'", "the budget team does not agree"),
+        ("UPDATE budgets SET name = 'x' WHERE name = 'team'", "the key vk_"),
+        ("INSERT INTO subjects DEFAULT VALUES;
+          INSERT INTO budgets SELECT last_insert_rowid(), 'x', parent, caps, time_zone, state, trip_on, duplicates, rule_version,
+              version, created_at, tripped_at, metadata FROM budgets WHERE name = 'team'",
+         "the budget x does not agree with its events: there is no event of it"),
+        ("UPDATE requests SET budget = $ 'company') WHERE budget = $ 'team')", "its key, label, budget"),
+    ];
+    for (edit, what) in rows {
+        let folder = with_budgets().await.for_damage();
+        let said = said_of(&folder.path().join("k.db"), &edit.replace('$', NUMBER));
         assert!(said.contains(what), "{edit}: {said}");
     }
 }

@@ -6,6 +6,7 @@ use keybrake_contract::lifecycle::State;
 use keybrake_contract::money::Micros;
 use tokio_postgres::Row;
 
+use super::budgets::{budget_columns, full_budget};
 use super::link::{Link, Question};
 use super::rows::{
     code, code_if_any, command_id, digest, full_key, get, key_columns, minor, parameters, parts,
@@ -22,7 +23,7 @@ type Visited = Result<ControlFlow<()>, StoreError>;
 
 /// Every piece in its order.
 pub fn visit_all(link: &mut Link, visit: Visit<'_>) -> Visited {
-    for part in [events_and_heads, keys, requests, balances] {
+    for part in [events_and_heads, keys, budgets, requests, balances] {
         if part(link, visit)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -152,13 +153,27 @@ fn keys(link: &mut Link, visit: Visit<'_>) -> Visited {
     )
 }
 
+fn budgets(link: &mut Link, visit: Visit<'_>) -> Visited {
+    each(
+        link,
+        concat!(
+            "SELECT ",
+            budget_columns!(),
+            " FROM budgets b WHERE b.number > $1 ORDER BY b.number LIMIT $2"
+        ),
+        |row| get(row, 0),
+        |row| Ok(Piece::Budget(Box::new(full_budget(row)?))),
+        visit,
+    )
+}
+
 fn requests(link: &mut Link, visit: Visit<'_>) -> Visited {
     each(
         link,
         "SELECT r.id, r.at, r.event, r.subject, coalesce(k.key_id, ''), r.label, r.run_id, r.operation, r.idempotency_key,
                 r.client_key, r.reason, r.kind, r.record, r.hold, r.outcome, r.cost, r.amount, r.currency, r.attempts,
                 r.replays, r.status, r.object, CASE WHEN r.charge_is_object <> 0 THEN r.object ELSE r.charge END,
-                r.vendor_request_id, r.resolution, r.number, r.rate
+                r.vendor_request_id, r.resolution, r.number, r.rate, r.budget
          FROM requests r LEFT JOIN keys k ON k.number = r.subject WHERE r.number > $1 ORDER BY r.number LIMIT $2",
         |row| get(row, 25),
         |row| Ok(Piece::Request(Box::new(request(row)?))),
@@ -173,6 +188,7 @@ fn request(row: &Row) -> Result<RequestPiece, StoreError> {
         event: get::<i64>(row, 2)?.cast_unsigned(),
         subject: get(row, 3)?,
         key_id: get(row, 4)?,
+        budget: get(row, 27)?,
         label: get(row, 5)?,
         run_id: get(row, 6)?,
         operation: get(row, 7)?,

@@ -10,10 +10,10 @@ use crate::clock::timestamp;
 use crate::model::{Budget, BudgetFilter, BudgetState, Page};
 use crate::store::{BudgetNumber, FullBudget, ListError, RequestNumber, StoreError};
 
-const COLUMNS: &str = "number, name, parent, (SELECT name FROM budgets p WHERE p.number = budgets.parent), caps, time_zone, \
+pub const COLUMNS: &str = "number, name, parent, (SELECT name FROM budgets p WHERE p.number = budgets.parent), caps, time_zone, \
     state, trip_on, duplicates, rule_version, version, created_at, tripped_at, metadata";
 
-fn full_budget(row: &Row<'_>) -> rusqlite::Result<FullBudget> {
+pub fn full_budget(row: &Row<'_>) -> rusqlite::Result<FullBudget> {
     fn read<T: serde::de::DeserializeOwned>(
         row: &Row<'_>,
         index: usize,

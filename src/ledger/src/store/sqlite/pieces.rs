@@ -6,7 +6,7 @@ use keybrake_contract::lifecycle::{HoldState, RecordState, State};
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows};
 
 use super::codes::{Sql, command_id, digest, micros, micros_if_any, minor};
-use super::keys;
+use super::{budgets, keys};
 use crate::book::Parts;
 use crate::model::EntryOutcome;
 use crate::store::codes::rate_of;
@@ -17,7 +17,7 @@ type Visited = rusqlite::Result<ControlFlow<()>>;
 
 /// Every piece in its order.
 pub fn visit_all(connection: &Connection, visit: Visit<'_>) -> Visited {
-    for part in [events, all_keys, requests, balances] {
+    for part in [events, all_keys, all_budgets, requests, balances] {
         if part(connection, visit)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -94,11 +94,18 @@ fn all_keys(connection: &Connection, visit: Visit<'_>) -> Visited {
     })
 }
 
+fn all_budgets(connection: &Connection, visit: Visit<'_>) -> Visited {
+    let sql = format!("SELECT {} FROM budgets ORDER BY number", budgets::COLUMNS);
+    each(connection, &sql, visit, |row| {
+        Ok(Piece::Budget(Box::new(budgets::full_budget(row)?)))
+    })
+}
+
 fn requests(connection: &Connection, visit: Visit<'_>) -> Visited {
     let sql = "SELECT r.id, r.at, r.event, r.subject, coalesce(k.key_id, ''), r.label, r.run_id, r.operation, r.idempotency_key,
                    r.client_key, r.reason, r.kind, r.record, r.hold, r.outcome, r.cost, r.amount, r.currency, r.attempts,
                    r.replays, r.status, r.object, iif(r.charge_is_object, r.object, r.charge), r.vendor_request_id,
-                   r.resolution, r.rate
+                   r.resolution, r.rate, r.budget
                FROM requests r LEFT JOIN keys k ON k.number = r.subject ORDER BY r.number";
     each(connection, sql, visit, |row| {
         Ok(Piece::Request(Box::new(request(row)?)))
@@ -112,6 +119,7 @@ fn request(row: &Row<'_>) -> rusqlite::Result<RequestPiece> {
         event: row.get::<_, i64>(2)?.cast_unsigned(),
         subject: row.get(3)?,
         key_id: row.get(4)?,
+        budget: row.get(26)?,
         label: row.get(5)?,
         run_id: row.get(6)?,
         operation: row.get(7)?,

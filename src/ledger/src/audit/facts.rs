@@ -1,8 +1,8 @@
-//! What a key's events say of it, and what its row must therefore say.
+//! What the events of keys and budgets say of them, and what their rows must therefore say.
 
 use serde_json::{Value, json};
 
-use crate::model::Key;
+use crate::model::{Budget, Key};
 
 /// The key as it is after an event; never its digest. Members sorted, nothing absent written.
 #[must_use]
@@ -21,7 +21,22 @@ pub fn key_facts(key: &Key) -> Value {
     }))
 }
 
-pub(crate) fn without_nulls(value: Value) -> Value {
+/// The budget as it is after an event. Members sorted, nothing absent written.
+#[must_use]
+pub fn budget_facts(budget: &Budget) -> Value {
+    without_nulls(json!({
+        "budget": budget.name,
+        "caps": budget.caps,
+        "duplicates": budget.duplicates,
+        "parent": budget.parent,
+        "state": budget.state,
+        "time_zone": budget.time_zone,
+        "trip_on": budget.trip_on,
+        "version": budget.version,
+    }))
+}
+
+fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => members
             .into_iter()
