@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -24,12 +25,14 @@ sys.path.insert(0, str(ROOT))
 from stack import build  # noqa: E402
 from stack.errors import StackError  # noqa: E402
 from tests.bench import rivals  # noqa: E402
-from tests.bench.sides import SIDES, Running, Sides, issue  # noqa: E402
+from tests.bench.sides import CHARGE, SIDES, Running, Sides, issue  # noqa: E402
 
+GATE = Path(__file__).with_name("gate.mjs")
 SPREAD = 64
 FEW_KEYS, MANY_KEYS = 1_000, 1_000_000
 RESERVES = "ledger reserves, {}, hot key"
 ONE_OF = "ledger reserves, one of {:,} keys"
+OWN_WORK = "charge, the gate's own work in V8"
 REDIS_32 = ("Redis debits, synced, hot key", 32)
 
 
@@ -89,9 +92,13 @@ class Bench:
     def measure(self, what: str, clients: int, *arguments: object, seconds: Optional[float] = None) -> dict[str, Any]:
         """Runs the load generator."""
         argv = [self.load, "--seconds", seconds or self.seconds, "--clients", clients, what, *arguments]
+        return self._figures(f"load {what}", argv)
+
+    @staticmethod
+    def _figures(what: str, argv: list[object]) -> dict[str, Any]:
         done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise StackError(f"load {what}: {done.stderr.strip().splitlines()[-1:]}")
+            raise StackError(f"{what}: {done.stderr.strip().splitlines()[-1:]}")
         figures: dict[str, Any] = json.loads(done.stdout)
         return figures
 
@@ -117,8 +124,18 @@ class Bench:
         figures["cpu_us"] = (sides.cpu_seconds(side) - before) * 1e6 / max(figures["count"], 1)
         return figures
 
-    def gate(self, sides: Sides, tell: Callable[[str], None]) -> None:
+    def own_work(self, wasm: Path, sides: Sides, folder: Path) -> dict[str, Any]:
+        """One round of charges through the module alone, in V8 with a host that answers at once."""
+        answer = folder / "charge.json"
+        answer.write_text(json.dumps(CHARGE))
+        argv = ["node", GATE, wasm, "--vault-key-file", sides.vault_key_file, "--answer-file", answer]
+        return self._figures("gate.mjs", [*argv, "--seconds", self.seconds])
+
+    def gate(self, wasm: Path, sides: Sides, folder: Path, tell: Callable[[str], None]) -> None:
         """Reads and charges through each side, interleaved."""
+        node = shutil.which("node")
+        if not node:
+            self.rows.notes.append("no row of the gate's own work: Node is not installed")
         for side in SIDES:
             for kind in ("read", "charge"):
                 self.measure(
@@ -138,6 +155,8 @@ class Bench:
                 )
         for number in range(self.rounds):
             tell(f"gate, round {number + 1} of {self.rounds}")
+            if node:
+                self.rows.add(OWN_WORK, 1, self.own_work(wasm, sides, folder))
             for clients in (1, 32):
                 for kind in ("read", "charge"):
                     for side in SIDES:
@@ -207,6 +226,7 @@ class Bench:
         if governed and bare:
             added = round((governed["p50_us"] - bare["p50_us"]) / 1000, 3)
         cycles = rows.row("ledger cycles, in process, hot key", 64)
+        own = rows.row(OWN_WORK, 1)
         return {
             "charge_throughput_vs_bare_32": rows.ratio("per_second", (charge("governed"), 32), (charge("bare"), 32)),
             "read_throughput_vs_bare_32": rows.ratio("per_second", (read("governed"), 32), (read("bare"), 32)),
@@ -215,6 +235,7 @@ class Bench:
             ),
             "envoy_cpu_vs_bare_32": rows.ratio("cpu_us", (charge("governed"), 32), (charge("bare"), 32)),
             "charge_added_p50_ms_1": added,
+            "gate_own_work_p50_us": own["p50_us"] if own else None,
             "ledger_cycles_per_second_in_process_64": cycles["per_second"] if cycles else None,
             "ledger_reserves_vs_redis_64": rows.ratio(
                 "per_second", ("ledger reserves, API batches, hot key", 64), ("Redis debits, synced, hot key", 64)
@@ -279,7 +300,7 @@ def main() -> int:
             folder = Path(name)
             sides = open_things.enter_context(Running(folder, tell))
             if options.only in ("all", "gate"):
-                bench.gate(sides, tell)
+                bench.gate(made.wasm, sides, folder, tell)
             if options.only in ("all", "ledger"):
                 redis = postgres = None
                 try:
