@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from stack.polling import eventually
 from stack.ports import LOOPBACK, free_ports
 
 START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 20.0
 # Visibly fake.
 PASSWORD = "sandbox-database-password-0001"
 
@@ -71,7 +73,12 @@ def postgres() -> Iterator[str]:
             eventually(answers, START_DEADLINE_S, "PostgreSQL's first answer")
             yield f"postgres://keybrake:{PASSWORD}@{LOOPBACK}:{port}/postgres"
         finally:
-            process.terminate()
-            process.wait()
+            # SIGTERM would wait for every client to leave, and a test that failed still has some.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGQUIT)
+                process.wait()
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -12,7 +12,7 @@ from harness import Keybrake, fresh_key
 from ledger_side import audited, expect_balance
 from postgres_server import PASSWORD, postgres
 from shape import expect_refusal
-from test_money import burst
+from test_money import burst, each_carries
 from vendor_side import nothing_reaches_the_vendor
 
 from stack.ports import free_ports
@@ -58,8 +58,7 @@ def test_two_envoys_with_two_ledgers_on_one_postgresql_spend_what_the_cap_allows
             kb.stack.socket = socket
             second = kb.second_envoy()
             burst(kb, [kb.url, second.url])
-            for node in kb.stack.envoys:
-                assert node.bytes_to_vendor() > 0, f"{node.name} carried nothing"
+            each_carries(kb)
             # Revoked through one, refused at once through the other.
             key = kb.issue()
             name = fresh_key()
