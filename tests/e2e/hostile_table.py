@@ -119,14 +119,14 @@ def _base64(text: str) -> str:
 
 def read(name: str) -> list[Case]:
     """The cases of one table."""
-    return [_case(told) for told in lines(name)]
+    return [_case(told) for told in lines(TABLES / f"{name}.jsonl")]
 
 
-def lines(name: str) -> list[dict[str, Any]]:
-    """The lines of one table, with what is usual there filled in. Each name stands once."""
+def lines(table: Path) -> list[dict[str, Any]]:
+    """The lines of a table, with what is usual there filled in. Each name stands once."""
     found: list[dict[str, Any]] = []
     usual: dict[str, Any] = {}
-    for line in (TABLES / f"{name}.jsonl").read_text().splitlines():
+    for line in table.read_text().splitlines():
         told = json.loads(line) if line and not line.startswith("#") else {}
         usual = told.pop("usual", usual)
         if told:

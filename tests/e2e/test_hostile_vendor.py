@@ -40,7 +40,7 @@ class Misbehaviour:
         return self.name
 
 
-LINES = [Misbehaviour(**told) for told in hostile_table.lines("vendor")]
+LINES = [Misbehaviour(**told) for told in hostile_table.lines(hostile_table.TABLES / "vendor.jsonl")]
 BOTH = [way for way in WAYS if way.by == "prefix" and not way.trailers]
 
 

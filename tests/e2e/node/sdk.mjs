@@ -2,6 +2,7 @@
 // with one JSON line: {"ok": …} or {"error": …}.
 //
 //   {"call": "charges.create", "arguments": [{"amount": 299, …}, {"idempotencyKey": "k"}]}
+//   {"call": "POST /v1/charges", "arguments": [{"amount": 299, …}, {"additionalHeaders": {…}}]}
 import readline from "node:readline";
 
 import Stripe from "stripe";
@@ -19,10 +20,16 @@ function classOf(error) {
   return found ? found[0] : error.constructor.name;
 }
 
-async function make({ call, arguments: given }) {
+function begin(call, given) {
+  const [verb, path] = call.split(" ");
+  if (path !== undefined) return stripe.rawRequest(verb, path, ...given);
   const [resource, method] = call.split(".");
+  return stripe[resource][method](...given);
+}
+
+async function make({ call, arguments: given }) {
   try {
-    return { ok: await stripe[resource][method](...given) };
+    return { ok: await begin(call, given) };
   } catch (error) {
     return {
       error: {
@@ -31,8 +38,7 @@ async function make({ call, arguments: given }) {
         code: error.code ?? null,
         status: error.statusCode ?? null,
         message: error.message,
-        param: error.param ?? null,
-        declineCode: error.decline_code ?? null,
+        shown: String(error),
         raw: error.raw ?? null,
         headers: error.headers ?? null,
       },
