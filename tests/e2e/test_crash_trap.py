@@ -28,6 +28,8 @@ from vendor_side import nothing_reaches_the_vendor
 
 from stack import build
 
+pytestmark = pytest.mark.gate
+
 CENTS = 299
 IN_FLIGHT = 100
 # Longer than the test: no answer comes before the trap, nor after it.

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from harness import Keybrake, eventually, fresh_key
 
-from stack import StackError, demo
+from stack import StackError
 from stack.ports import LOOPBACK, Ports
 
 NOT_FOR_THE_VENDOR = re.compile(r"x-envoy-|x-forwarded-|keybrake-|x-request-id|x-agent-run-id|traceparent|tracestate")
@@ -371,13 +371,6 @@ def test_the_filters_metrics_have_labels_and_no_keys(keybrake: Keybrake) -> None
 def test_an_unknown_field_of_the_plugin_configuration_stops_envoy(fresh: Callable[..., Keybrake]) -> None:
     with pytest.raises(StackError, match="envoy ended before it was ready"):
         fresh(plugin={"fail_open": True})
-
-
-def test_the_oldest_supported_envoy_does_the_main_job(fresh: Callable[..., Keybrake], oldest_envoy: Path) -> None:
-    kb = fresh(envoy=oldest_envoy)
-    steps: list[str] = []
-    demo.run(kb.stack, lambda step: steps.append(step.what))
-    assert len(steps) == 6
 
 
 def test_a_second_envoy_shares_the_ledger(fresh: Callable[..., Keybrake]) -> None:

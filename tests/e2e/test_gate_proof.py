@@ -10,6 +10,8 @@ from harness import Keybrake
 
 from stack import StackError
 
+pytestmark = pytest.mark.gate
+
 
 def says_no_and_passes(config: str) -> str:
     """The filter is off on the vendor's path, and whatever the vendor answers looks like our refusal."""

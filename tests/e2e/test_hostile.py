@@ -27,6 +27,8 @@ from wire import Protocol, Reply, exchange
 
 from stack.build import Artifacts
 
+pytestmark = pytest.mark.gate
+
 CHARGE = "amount=299&currency=usd&source=tok_visa"
 CAP = Decimal("1000")
 # Nobody knows a key by these, so nobody keeps them; the rest of what the filter refuses is on record.

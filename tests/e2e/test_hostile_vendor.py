@@ -24,6 +24,8 @@ from wire import Reply
 
 from stack.build import Artifacts
 
+pytestmark = pytest.mark.gate
+
 PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -21,7 +21,7 @@ STEPS = [
     "✓ audit: 1 charge with 1 replay, 2 refusals",
 ]
 
-pytestmark = pytest.mark.usefixtures("artifacts", "envoy")
+pytestmark = [pytest.mark.gate, pytest.mark.usefixtures("artifacts", "envoy")]
 
 
 def steps_of(out: str) -> list[str]:

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from harness import Keybrake, VaultKey
 
+pytestmark = pytest.mark.gate
+
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 PATHS = ["/v1/charges", "/v1/balance", "/v1/refunds", "/"]
 FORGED = {

@@ -22,6 +22,8 @@ from stack.build import Artifacts
 from stack.calls import call
 from stack.envoy_node import unissued_vault_key
 
+pytestmark = pytest.mark.gate
+
 MAX_BODY = 65_536
 CAP = "10.99"
 ASKED = 'keybrake_commands_total{command="reserve",result="refused"}'

@@ -16,6 +16,8 @@ from vendor_side import arrives_at_the_vendor, nothing_reaches_the_vendor, vendo
 
 from stack.build import Artifacts
 
+pytestmark = pytest.mark.gate
+
 CHARGE: Mapping[str, Any] = {"amount": 299, "currency": "usd", "source": "tok_visa"}
 
 every_sdk = pytest.mark.parametrize("language", SDKS)
