@@ -15,7 +15,8 @@ What comes of it:
   it, if it is another; `type`; `status`; `says`: part of the message; `error`: members of the error besides
 - `raises`: the class of the exception, which Node's SDK calls the same with `Stripe` before
 - `requests`: how many the SDK makes, with its retries as they come; `retry`: what the answer advises
-- `vendor`: requests and executions at the vendor; none and not a byte unless it says so; null: it is not there
+- `vendor`: requests and executions at the vendor; none and not a byte unless it says so; null: it is not there,
+  and not a byte is sent
 
 A line with nothing but `usual` changes what the lines after it need not say.
 """

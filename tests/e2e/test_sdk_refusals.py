@@ -73,10 +73,18 @@ def raised(row: Row, scene: Scene, language: str) -> Failure:
         return sdk.failure(row.call, *row.ids, params=params, options=options)
 
 
+@contextlib.contextmanager
+def not_a_byte_sent(kb: Keybrake) -> Iterator[None]:
+    """What Envoy says about a vendor that cannot be asked."""
+    before = kb.stack.envoy.bytes_to_vendor()
+    yield
+    assert kb.stack.envoy.bytes_to_vendor() == before
+
+
 def at_the_vendor(kb: Keybrake, row: Row) -> contextlib.AbstractContextManager[None]:
     """What the vendor has to see meanwhile."""
     if row.vendor is None:
-        return contextlib.nullcontext()
+        return not_a_byte_sent(kb)
     if row.vendor == (0, 0):
         return nothing_reaches_the_vendor(kb)
     return vendor_sees(kb, requests=row.vendor[0], executions=row.vendor[1])

@@ -112,11 +112,11 @@ fn object_of(at: &ObjectAt, path: &str, fields: &Fields) -> Result<String, Unrea
         (Some(field), None) => object_id(&field.name, &field.value),
         (Some(_), Some(second)) => Err(Unreadable::field(
             &second.name,
-            format!("exactly one of {}", names.join(", ")),
+            format!("must not be there: exactly one of {}", names.join(", ")),
         )),
         (None, _) => Err(Unreadable::field(
             names.first().map_or("", String::as_str),
-            format!("is missing; exactly one of {}", names.join(", ")),
+            format!("is missing: exactly one of {}", names.join(", ")),
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! Decoded request parameters, in one order whatever the encoding was, and the rules that hold for both encodings.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use keybrake_contract::refusal::RefusalCode;
 
@@ -61,11 +62,15 @@ impl Unreadable {
         }
     }
 
-    pub(crate) fn field(name: &str, message: impl Into<String>) -> Self {
+    /// What is wrong with a field; `said` goes on after its name, as in "is missing".
+    pub(crate) fn field(name: &str, said: impl fmt::Display) -> Self {
+        let param = showable(name);
+        let named = param.as_deref().filter(|name| !name.is_empty());
+        let message = format!("{} {said}", named.unwrap_or("a parameter"));
         Self {
             code: RefusalCode::RequestNotInspectable,
-            param: showable(name),
-            message: message.into(),
+            param,
+            message,
         }
     }
 }
@@ -172,7 +177,7 @@ impl Fields {
             None => Ok(()),
             Some(name) => Err(Unreadable {
                 code: RefusalCode::ParameterNotAllowed,
-                ..Unreadable::field(name, format!("{name} is never allowed at this endpoint"))
+                ..Unreadable::field(name, "is never allowed at this endpoint")
             }),
         }
     }

@@ -30,7 +30,11 @@ pub(super) fn check_framing(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()
     // Envoy makes one value of two Host headers, with a comma.
     let of_a_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
     if !authority.iter().all(of_a_host) {
-        return Err(inspect(head, Some("host"), "is not one host"));
+        return Err(inspect(
+            head,
+            Some("host"),
+            "the host header is not one host",
+        ));
     }
     if headers
         .all(at::HOST)
@@ -39,7 +43,7 @@ pub(super) fn check_framing(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()
         return Err(inspect(
             head,
             Some("host"),
-            "names another host than :authority",
+            "the host header names another host than :authority",
         ));
     }
     for value in headers
@@ -58,7 +62,7 @@ pub(super) fn check_framing(head: &Head<'_>, headers: &Headers<'_>) -> Judged<()
             return Err(inspect(
                 head,
                 Some("connection"),
-                "names a header of the request",
+                "the connection header names a header of the request",
             ));
         }
     }
@@ -80,14 +84,20 @@ pub(super) fn judge_length(
         (Some(_), _) => Err(inspect(
             head,
             Some("transfer-encoding"),
-            "only chunked, without content-length",
+            "transfer-encoding must be chunked, without content-length",
         )),
         (None, Some(value)) => {
             let length = std::str::from_utf8(value.bytes)
                 .ok()
                 .filter(|text| text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit()))
                 .and_then(|text| text.parse().ok())
-                .ok_or_else(|| inspect(head, Some("content-length"), "is not a number"))?;
+                .ok_or_else(|| {
+                    inspect(
+                        head,
+                        Some("content-length"),
+                        "content-length is not a number",
+                    )
+                })?;
             if length > u64::from(config.max_request_bytes) {
                 return Err(head.turn(RefusalCode::RequestTooLarge, None, too_large(config)));
             }

@@ -185,7 +185,7 @@ fn is_traceparent(bytes: &[u8]) -> bool {
 
 fn run_id_text<'a>(head: &Head<'_>, value: Value<'a>) -> Judged<&'a str> {
     printable(value, MAX_RUN_ID).ok_or_else(|| {
-        let message = "must be 1 to 256 printable ASCII characters";
+        let message = "x-agent-run-id must be 1 to 256 printable ASCII characters";
         inspect(head, Some("x-agent-run-id"), message)
     })
 }
@@ -264,8 +264,9 @@ fn judge_idempotency_key<'a>(head: &Head<'_>, headers: &Headers<'a>) -> Judged<O
     };
     let most = head.vendor.pack.idempotency().max_key_length;
     printable(value, most).map(Some).ok_or_else(|| {
-        let message = format!("must be 1 to {most} printable ASCII characters");
-        inspect(head, Some(headers.name(place)), message)
+        let name = headers.name(place);
+        let message = format!("{name} must be 1 to {most} printable ASCII characters");
+        inspect(head, Some(name), message)
     })
 }
 
@@ -280,8 +281,16 @@ fn judge_account<'a>(head: &Head<'_>, headers: &Headers<'a>) -> Judged<Option<&'
         let account = printable(value, 255).filter(|account| !account.contains([' ', ',']));
         match (account, &found) {
             (Some(account), None) => found = Some(account),
-            (Some(_), Some(_)) => return Err(inspect(head, name, "a second account")),
-            (None, _) => return Err(inspect(head, name, "is not the id of one account")),
+            (Some(_), Some(_)) => {
+                return Err(inspect(head, name, "this request names a second account"));
+            }
+            (None, _) => {
+                return Err(inspect(
+                    head,
+                    name,
+                    "this header is not the id of one account",
+                ));
+            }
         }
     }
     Ok(found)
@@ -305,7 +314,7 @@ fn judge_forward<'a>(head: &Head<'a>, headers: &Headers<'a>) -> Judged<Vec<(&'a 
             return Err(inspect(
                 head,
                 Some(name),
-                "has a control character or a vault key",
+                format!("{name} has a control character or a vault key"),
             ));
         }
         kept.push((name, bytes));
@@ -318,9 +327,10 @@ pub(super) fn one_value<'a>(
     headers: &Headers<'a>,
     place: Place,
 ) -> Judged<Option<Value<'a>>> {
-    headers
-        .one(place)
-        .map_err(|Repeated| inspect(head, Some(headers.name(place)), "stands more than once"))
+    headers.one(place).map_err(|Repeated| {
+        let name = headers.name(place);
+        inspect(head, Some(name), format!("{name} stands more than once"))
+    })
 }
 
 #[cold]

@@ -230,7 +230,7 @@ impl JudgedHeaders {
         if !body.is_empty() && !self.query.is_empty() {
             return Err(Unreadable::field(
                 "query",
-                "parameters stand in the query and in the body",
+                "has parameters, and so has the body",
             ));
         }
         let (fields, encoding) = match self.encoding {

@@ -179,6 +179,11 @@ fn refunds_name_one_object_and_existing_objects_keep_their_currency() {
             (expected, Some(param)),
             "{path} {body}"
         );
+        assert!(
+            turned.message.starts_with(&format!("{param} ")),
+            "{path} {body}: {}",
+            turned.message
+        );
     }
 }
 
