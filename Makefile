@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .tools/venv
 PYTEST_ARGS ?=
+# Tests mostly wait: so many files run at once, each with stacks of its own.
+AT_ONCE := --numprocesses 3 --dist loadfile
 E2E := tests/e2e
 BENCH := tests/bench
 FUZZ := tests/fuzz
@@ -36,8 +38,8 @@ test-rust: ## the workspace's own tests
 
 test-e2e: $(VENV)/.installed $(E2E)/node/node_modules/.installed rack ## real SDKs on the Envoy as shipped, the gate on the oldest too (PYTEST_ARGS="-k …" or "--envoy oldest" is one run of that)
 ifeq ($(PYTEST_ARGS),)
-	$(VENV)/bin/python -m pytest $(E2E)
-	$(VENV)/bin/python -m pytest $(E2E) --envoy oldest -m gate
+	$(VENV)/bin/python -m pytest $(E2E) $(AT_ONCE)
+	$(VENV)/bin/python -m pytest $(E2E) $(AT_ONCE) --envoy oldest -m gate
 else
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
 endif
