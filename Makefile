@@ -12,7 +12,8 @@ AT_ONCE := --numprocesses 3 --dist loadfile
 E2E := tests/e2e
 BENCH := tests/bench
 FUZZ := tests/fuzz
-PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ)
+CLIENT := clients/python
+PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT)
 
 .PHONY: help run up down status test test-rust test-e2e soak fuzz bench bench-quick lint fmt clean python rack
 

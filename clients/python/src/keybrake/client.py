@@ -1,0 +1,176 @@
+"""The client: carries the calls of `calls` out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Optional, TypeVar, Union
+
+import httpx
+
+from keybrake import calls
+from keybrake.calls import Call, Pages
+from keybrake.entries import Entry
+from keybrake.errors import Error, Unavailable
+from keybrake.keys import NewKey, VaultKey
+from keybrake.preflight import Preflight
+from keybrake.secrecy import NotPickled
+from keybrake.settings import Settings
+from keybrake.telling import not_revoked
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from keybrake.audit_filters import AuditFilters
+    from keybrake.keys import Grant
+
+__all__ = ["TIMEOUT_S", "Client"]
+
+T = TypeVar("T")
+
+TIMEOUT_S = 10.0
+
+
+class Client(NotPickled):
+    """Keybrake's admin and audit API. May be used by many threads at once.
+
+    `url`, `admin_key` and `audit_key` come from `KEYBRAKE_URL`, `KEYBRAKE_ADMIN_KEY` and `KEYBRAKE_AUDIT_KEY` when
+    they are not given; a key is only needed by the calls that use it. `http` is an HTTP client of your own (proxies,
+    certificates), which stays yours to close; without it no proxy of the environment is used.
+
+    Every call may raise `ApiError` (Keybrake says no), `Unavailable` (nobody could be asked) and `SettingMissing`.
+    """
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        *,
+        admin_key: Optional[str] = None,
+        audit_key: Optional[str] = None,
+        timeout_s: float = TIMEOUT_S,
+        http: Optional[httpx.Client] = None,
+    ) -> None:
+        self._settings = Settings.find(url, admin_key, audit_key)
+        self._own = contextlib.ExitStack()
+        self._http = http or self._own.enter_context(httpx.Client(timeout=timeout_s, trust_env=False))
+
+    @property
+    def url(self) -> str:
+        """Keybrake's address: also that of the vendors, below `/stripe` and so on."""
+        return self._settings.url
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._own.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client(url={self.url!r})"
+
+    # Keys
+
+    def issue(self, *, label: str, allowed_endpoints: Sequence[str], **grant: Unpack[Grant]) -> VaultKey:
+        """Issues a key. It lives for 24 hours unless `expires_in_seconds` or `expires_at` says otherwise. When the
+        answer is lost the key may exist; nobody has its secret, and it expires."""
+        return self._run(calls.issue({"label": label, "allowed_endpoints": allowed_endpoints, **grant}))
+
+    def issue_many(self, keys: Sequence[NewKey]) -> list[VaultKey]:
+        """Issues up to 1,000 keys in one call, all or none, in the order asked."""
+        return self._run(calls.issue_many(keys))
+
+    def revoke(self, key: Union[VaultKey, str]) -> None:
+        """Revokes a key, or the key of this key id: effective on the very next request. Once more does no harm."""
+        self._run(calls.revoke(key))
+
+    def revoke_all(self, *, label_prefix: Optional[str] = None, budget: Optional[str] = None) -> int:
+        """Revokes every key whose label begins so, or that draws from this budget; says how many there were."""
+        return self._run(calls.revoke_all(label_prefix=label_prefix, budget=budget))
+
+    @contextlib.contextmanager
+    def vault_key(self, *, label: str, allowed_endpoints: Sequence[str], **grant: Unpack[Grant]) -> Iterator[VaultKey]:
+        """A key for the body of a `with`. It is revoked at the body's end, also when that raises.
+
+        A revocation that fails is logged as an error of the logger `keybrake`, and noted on what the body raised. It
+        raises nothing itself: the body's result stands, and the key expires.
+        """
+        with self._revoked_after([self.issue(label=label, allowed_endpoints=allowed_endpoints, **grant)]) as keys:
+            yield keys[0]
+
+    @contextlib.contextmanager
+    def vault_keys(self, keys: Sequence[NewKey]) -> Iterator[list[VaultKey]]:
+        """The same with many keys: issued all or none, each of them revoked at the end."""
+        with self._revoked_after(self.issue_many(keys)) as issued:
+            yield issued
+
+    @contextlib.contextmanager
+    def _revoked_after(self, keys: list[VaultKey]) -> Iterator[list[VaultKey]]:
+        raised: Optional[BaseException] = None
+        try:
+            yield keys
+        except BaseException as error:
+            raised = error
+            raise
+        finally:
+            for key in keys:
+                try:
+                    self.revoke(key)
+                except Error as failure:
+                    not_revoked([key], failure, raised)
+
+    # The audit
+
+    def audit(self, **filters: Unpack[AuditFilters]) -> Iterator[Entry]:
+        """Entries that fit all filters, newest first, over all pages, which are fetched as you go. With
+        `idempotency_key` those that moved money come first."""
+        return self._all(calls.audit(filters))
+
+    def preflight(self, *, idempotency_key: str, vendor: str = "stripe") -> Optional[str]:
+        """Was this done already? The id of the charge (where there is none, of the object that was made), or None:
+        the vendor has executed nothing under this key.
+
+        Fails closed: raises `Unknown` when it is under way or nobody knows, `Unavailable` when the audit cannot be
+        asked or answers something else, `ApiError` when it refuses. None of these is ever None.
+        """
+        asked = Preflight(idempotency_key, vendor)
+        for entry in self.audit(idempotency_key=idempotency_key, vendor=vendor):
+            asked.take(entry)
+        return asked.result()
+
+    # Input and output
+
+    def _all(self, pages: Pages[T]) -> Iterator[T]:
+        while pages.next_call is not None:
+            yield from pages.take(self._run(pages.next_call))
+
+    def _run(self, call: Call[T]) -> T:
+        headers = {"Authorization": f"Bearer {self._settings.credential(call.role)}"}
+        failures = 0
+        while True:
+            status: Optional[int] = None
+            try:
+                answer = self._http.request(
+                    call.method, self.url + call.path, params=call.params, json=call.body, headers=headers
+                )
+                status = answer.status_code
+                return calls.answer_of(call, status, answer.content)
+            except httpx.TransportError as error:
+                failure: Exception = Unavailable(
+                    f"{call.method} {self.url}{call.path}: {error or type(error).__name__}"
+                )
+                failure.__cause__ = error
+            except Error as error:
+                failure = error
+            failures += 1
+            wait_s = calls.wait_before_repeat(call, failures, status)
+            if wait_s is None or (status is not None and status < 400):
+                raise failure
+            time.sleep(wait_s)
