@@ -13,9 +13,10 @@ E2E := tests/e2e
 BENCH := tests/bench
 FUZZ := tests/fuzz
 CLIENT := clients/python
+CLIENT_VENV := .tools/client
 PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT)
 
-.PHONY: help run up down status test test-rust test-e2e soak fuzz bench bench-quick lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client soak fuzz bench bench-quick lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +33,7 @@ down: python ## drain it and end it
 status: python ## what of it runs
 	@exec $(PYTHON) -m stack status
 
-test: lint test-rust test-e2e ## all tests
+test: lint test-rust test-e2e test-client ## all tests
 
 test-rust: ## the workspace's own tests
 	cargo test --workspace
@@ -44,6 +45,9 @@ ifeq ($(PYTEST_ARGS),)
 else
 	$(VENV)/bin/python -m pytest $(E2E) $(PYTEST_ARGS)
 endif
+
+test-client: $(CLIENT_VENV)/.installed ## the Python client against a real stack (PYTEST_ARGS="-k …" picks some)
+	$(CLIENT_VENV)/bin/python -m pytest $(CLIENT)/tests $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
 	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \
@@ -88,6 +92,13 @@ $(VENV)/.installed: $(E2E)/requirements.txt | python
 	@$(PYTHON) -m venv $(VENV) || { echo "keybrake: python3-venv is missing: the tests need it" >&2; exit 1; }
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(E2E)/requirements.txt
 	@$(VENV)/bin/pip check --disable-pip-version-check
+	@touch $@
+
+$(CLIENT_VENV)/.installed: $(CLIENT)/tests/requirements.txt | python
+	@mkdir -p .tools
+	@$(PYTHON) -m venv $(CLIENT_VENV) || { echo "keybrake: python3-venv is missing: the tests need it" >&2; exit 1; }
+	$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(CLIENT)/tests/requirements.txt
+	@$(CLIENT_VENV)/bin/pip check --disable-pip-version-check
 	@touch $@
 
 $(E2E)/node/node_modules/.installed: $(E2E)/node/package-lock.json

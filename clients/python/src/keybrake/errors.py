@@ -39,8 +39,8 @@ class FieldError(NamedTuple):
 class ApiError(Error):
     """Keybrake answered with a problem document (RFC 9457)."""
 
-    def __init__(self, *, code: str, title: str, detail: str, status: int, errors: Sequence[FieldError] = ()) -> None:
-        super().__init__(f"{title}: {detail} ({status} {code})")
+    def __init__(self, code: str, title: str, detail: str, status: int, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(code, title, detail, status, tuple(errors))
         self.code = code
         """Stable word, the end of the document's `type`: `invalid_request`, `unauthenticated`, `not_found`, …"""
         self.title = title
@@ -49,6 +49,9 @@ class ApiError(Error):
         """HTTP status."""
         self.errors = tuple(errors)
         """The fields that were not accepted, all of them."""
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.detail} ({self.status} {self.code})"
 
 
 class Unavailable(Error):
