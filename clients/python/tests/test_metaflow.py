@@ -9,9 +9,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import httpx
+import keybrake
 import pytest
 from keybrake.testing import LocalStack, Sandbox
 
@@ -53,18 +52,8 @@ def written(folder: Path) -> bytes:
     return b"\n".join(parts)
 
 
-def keys_of(stack: LocalStack, label_prefix: str) -> list[Any]:
-    """The issued keys whose label begins so."""
-    answer = httpx.get(
-        f"{stack.url}/admin/vault_keys",
-        params={"label_prefix": label_prefix},
-        headers={"Authorization": f"Bearer {stack.admin_key}"},
-    )
-    return list(answer.json()["keys"])
-
-
 def test_a_flow_in_which_everything_fails_once_charges_once(
-    keybrake_stack: LocalStack, sandbox: Sandbox, installed: Path, tmp_path: Path
+    kb: keybrake.Client, keybrake_stack: LocalStack, sandbox: Sandbox, installed: Path, tmp_path: Path
 ) -> None:
     customers = [f"cus_{secrets.token_hex(8)}" for _ in range(3)]
     ended = run_flow(
@@ -77,13 +66,13 @@ def test_a_flow_in_which_everything_fails_once_charges_once(
     charges = [sandbox.charges(customer) for customer in customers]
     assert [[one["amount_captured"] for one in found] for found in charges] == [[999], [2999], [500]]
 
-    keys = keys_of(keybrake_stack, "metaflow/BillingFlow/")
-    assert {key["status"] for key in keys} == {"revoked"}, "also that of the killed attempt"
-    caps = {customer: [] for customer in customers}  # type: dict[str, list[str]]
+    keys = list(kb.keys(label_prefix="metaflow/BillingFlow/"))
+    assert {key.status for key in keys} == {"revoked"}, "also that of the killed attempt"
+    caps: dict[str, list[str]] = {customer: [] for customer in customers}
     for key in keys:
-        if key["label"].split("/")[3] == "charge":
-            [customer] = key["constraints"]["customer"]
-            caps[customer].append(key["lifetime_usd_cap"])
+        if key.label.split("/")[3] == "charge":
+            [customer] = key.shown["constraints"]["customer"]
+            caps[customer].append(key.shown["lifetime_usd_cap"])
     assert list(caps.values()) == [["9.99", "9.99"], ["29.99", "29.99"], ["5.00"]], "one key for each attempt"
 
     kept = written(tmp_path)

@@ -208,3 +208,10 @@ def test_a_ledger_that_is_busy_is_both_unavailable_and_an_api_error() -> None:
     with answering(503, body, len(body)) as client, pytest.raises(keybrake.Unavailable) as caught:
         client.preflight(idempotency_key="k1")
     assert isinstance(caught.value, keybrake.ApiError) and caught.value.code == "unavailable"
+
+
+def test_a_gateway_without_its_ledger_says_so() -> None:
+    told = {"type": "about:blank", "title": "Keybrake could not reach the ledger", "status": 503, "detail": "refused"}
+    body = json.dumps(told).encode()
+    with answering(503, body, len(body)) as client, pytest.raises(keybrake.Unavailable, match="reach the ledger"):
+        client.preflight(idempotency_key="k1")

@@ -12,6 +12,9 @@ if charge_id is None:
         )
 """
 
+from keybrake.async_client import AsyncClient
+from keybrake.balances import Balance, Statement, StatementWindow
+from keybrake.budgets import Budget, BudgetCaps
 from keybrake.client import Client
 from keybrake.entries import Entry
 from keybrake.errors import (
@@ -25,20 +28,27 @@ from keybrake.errors import (
     Unknown,
 )
 from keybrake.idempotency import idempotency_key
-from keybrake.keys import Grant, NewKey, VaultKey, usd
+from keybrake.keys import Grant, KeyState, NewKey, VaultKey, usd
 from keybrake.stripe_sdk import is_spend_cap, stripe_client
 
 __all__ = [
     "ApiError",
     "ApiUnavailable",
+    "AsyncClient",
+    "Balance",
+    "Budget",
+    "BudgetCaps",
     "Client",
     "Entry",
     "Error",
     "FieldError",
     "Grant",
+    "KeyState",
     "MalformedAnswer",
     "NewKey",
     "SettingMissing",
+    "Statement",
+    "StatementWindow",
     "Unavailable",
     "Unknown",
     "VaultKey",

@@ -1,52 +1,44 @@
-"""The calls of Keybrake's API as values: what is sent, and how the answer is read. Nothing here does input or output;
-`Client` and `AsyncClient` carry the calls out."""
+"""The calls of Keybrake's API as values: what is sent, and how the answer is read."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Generic, Optional, TypeVar, Union
+from typing import Any, Callable, Generic, Literal, Optional, TypeVar, Union
 from urllib.parse import quote
 
+from keybrake.balances import Statement, read_statement
+from keybrake.budgets import Budget, budget_body, read_budget
 from keybrake.entries import Entry, read_entry
-from keybrake.errors import ApiError, ApiUnavailable, FieldError, MalformedAnswer
-from keybrake.keys import VaultKey, new_key_body, read_key
+from keybrake.errors import MalformedAnswer
+from keybrake.exchange import Call
+from keybrake.keys import KeyState, VaultKey, new_key_body, plain, read_key, read_key_state
 from keybrake.reading import member, object_of, objects_of, optional_member
 from keybrake.settings import Role
 
 __all__ = [
-    "Call",
     "Page",
     "Pages",
-    "answer_of",
     "audit",
+    "budget",
+    "budgets",
+    "change_budget",
+    "create_budget",
     "issue",
     "issue_many",
+    "key",
+    "key_statement",
+    "keys",
     "revoke",
     "revoke_all",
-    "wait_before_repeat",
+    "statement",
 ]
 
 T = TypeVar("T")
 
-# Seconds before a second and a third try of a call that may be repeated.
-REPEAT_AFTER_S = (0.1, 0.4)
 PAGE = 500
 
-
-@dataclasses.dataclass(frozen=True)
-class Call(Generic[T]):
-    """One request, and what its answer means."""
-
-    role: Role
-    method: str
-    path: str
-    read: Callable[[Any], T]
-    """From the answer's JSON. Raises `MalformedAnswer`."""
-    params: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    body: Optional[Mapping[str, Any]] = None
-    expected: int = 200
+Subject = Literal["vault_keys", "budgets"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,41 +68,6 @@ class Pages(Generic[T]):
         return page.items
 
 
-def wait_before_repeat(call: Call[Any], failures: int, status: Optional[int]) -> Optional[float]:
-    """Seconds until a call that failed so often is tried again; None: it is not. `status` is that of the answer, None
-    without one. What creates something is never repeated by itself: it may have been done."""
-    repeatable = call.method in ("GET", "DELETE") and status in (None, 502, 503, 504)
-    return REPEAT_AFTER_S[failures - 1] if repeatable and failures <= len(REPEAT_AFTER_S) else None
-
-
-def answer_of(call: Call[T], status: int, content: bytes) -> T:
-    """What an answer says. Raises `ApiError`, `ApiUnavailable` or `MalformedAnswer`."""
-    where = f"{call.method} {call.path}"
-    try:
-        found = json.loads(content)
-    except ValueError:
-        raise MalformedAnswer(f"{where}: {status} with a body that is not JSON; that is not Keybrake") from None
-    if status == call.expected:
-        return call.read(found)
-    raise _problem(where, status, found)
-
-
-def _problem(where: str, status: int, found: Any) -> Exception:
-    shown = object_of(found, f"{where}: the body of {status}")
-    kind = member(shown, "type", str)
-    if status < 400 or not kind.startswith("urn:keybrake:problem:"):
-        return MalformedAnswer(f"{where}: {status} with a body that is not one of Keybrake's problem documents")
-    fields = objects_of(shown, "errors") if "errors" in shown else []
-    raised = ApiUnavailable if status >= 500 else ApiError
-    return raised(
-        code=kind.rpartition(":")[2],
-        title=member(shown, "title", str),
-        detail=member(shown, "detail", str),
-        status=status,
-        errors=[FieldError(member(field, "field", str), member(field, "message", str)) for field in fields],
-    )
-
-
 # Keys
 
 
@@ -123,26 +80,34 @@ def issue_many(asked: Sequence[Mapping[str, Any]]) -> Call[list[VaultKey]]:
     """Up to 1,000 keys, all or none."""
 
     def read(answer: Any) -> list[VaultKey]:
-        keys = [read_key(found) for found in objects_of(object_of(answer, "the answer"), "keys")]
-        if len(keys) != len(asked):
-            raise MalformedAnswer(f"{len(asked)} keys were asked for, {len(keys)} came")
-        return keys
+        issued = [read_key(found) for found in objects_of(object_of(answer, "the answer"), "keys")]
+        if len(issued) != len(asked):
+            raise MalformedAnswer(f"{len(asked)} keys were asked for, {len(issued)} came")
+        return issued
 
     body = {"keys": [new_key_body(one) for one in asked]}
     return Call(Role.ADMIN, "POST", "/admin/vault_keys", read, body=body, expected=201)
 
 
-def revoke(key: Union[VaultKey, str]) -> Call[None]:
+def key(named: Union[VaultKey, str]) -> Call[KeyState]:
+    """One key as it stands."""
+    return Call(Role.ADMIN, "GET", _subject("vault_keys", _key_id(named)), read_key_state)
+
+
+def keys(filters: Mapping[str, object]) -> Pages[KeyState]:
+    """Keys that fit, newest first."""
+    return _pages(Role.ADMIN, "/admin/vault_keys", "keys", read_key_state, filters)
+
+
+def revoke(named: Union[VaultKey, str]) -> Call[None]:
     """One key, by itself or by its key id. Once more does nothing more."""
-    key_id = key if isinstance(key, str) else key.key_id
-    if not key_id.startswith("vk_"):
-        raise ValueError("not a key id: it begins with vk_")
+    key_id = _key_id(named)
 
     def read(answer: Any) -> None:
-        if member(object_of(answer, "the revoked key"), "status", str) != "revoked":
+        if read_key_state(answer).status != "revoked":
             raise MalformedAnswer(f"{key_id} was to be revoked and is not")
 
-    return Call(Role.ADMIN, "DELETE", f"/admin/vault_keys/{quote(key_id, safe='')}", read)
+    return Call(Role.ADMIN, "DELETE", _subject("vault_keys", key_id), read)
 
 
 def revoke_all(*, label_prefix: Optional[str], budget: Optional[str]) -> Call[int]:
@@ -156,31 +121,77 @@ def revoke_all(*, label_prefix: Optional[str], budget: Optional[str]) -> Call[in
     return Call(Role.ADMIN, "POST", "/admin/vault_keys/revoke", read, body=body)
 
 
-# The audit
+def _key_id(named: Union[VaultKey, str]) -> str:
+    key_id = named if isinstance(named, str) else named.key_id
+    if not key_id.startswith("vk_"):
+        raise ValueError("not a key id: it begins with vk_")
+    return key_id
+
+
+# Budgets
+
+
+def create_budget(asked: Mapping[str, Any]) -> Call[Budget]:
+    """A new one."""
+    return Call(Role.ADMIN, "POST", "/admin/budgets", read_budget, body=budget_body(asked), expected=201)
+
+
+def budget(name: str) -> Call[Budget]:
+    """One budget as it stands."""
+    return Call(Role.ADMIN, "GET", _subject("budgets", name), read_budget)
+
+
+def budgets() -> Pages[Budget]:
+    """All of them."""
+    return _pages(Role.ADMIN, "/admin/budgets", "budgets", read_budget, {})
+
+
+def change_budget(name: str, changes: Mapping[str, Any]) -> Call[Budget]:
+    """Changes what is named. None takes a cap away."""
+    body = {field: plain(field, value) for field, value in changes.items()}
+    return Call(Role.ADMIN, "PATCH", _subject("budgets", name), read_budget, body=body)
+
+
+# Statements and the audit
+
+
+def statement(subject: Subject, name: str, window: Optional[str]) -> Call[Statement]:
+    """Of a key or a budget; of the present windows, or of an earlier one."""
+    params = {} if window is None else {"window": window}
+    return Call(Role.ADMIN, "GET", f"{_subject(subject, name)}/statement", read_statement, params=params)
+
+
+def key_statement(named: Union[VaultKey, str], window: Optional[str]) -> Call[Statement]:
+    """Of a key."""
+    return statement("vault_keys", _key_id(named), window)
 
 
 def audit(filters: Mapping[str, object]) -> Pages[Entry]:
-    """Entries that fit, newest first; with an idempotency key those that moved money come first. Raises `ValueError`
-    for a filter that is no text or empty: it would ask for everything."""
-    asked = {}
-    for name, value in filters.items():
+    """Entries that fit, newest first; with an idempotency key those that moved money come first."""
+    return _pages(Role.AUDIT, "/audit", "entries", read_entry, filters)
+
+
+def _subject(subject: Subject, name: str) -> str:
+    if not name:
+        raise ValueError("the name is empty")
+    return f"/admin/{subject}/{quote(name, safe='')}"
+
+
+def _pages(
+    role: Role, path: str, name: str, read: Callable[[Mapping[str, Any]], T], filters: Mapping[str, object]
+) -> Pages[T]:
+    """Raises `ValueError` for a filter that is no text or empty: it would ask for everything."""
+    asked = {"limit": str(PAGE)}
+    for field, value in filters.items():
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{name} has to be text that is not empty, not {value!r}")
-        asked[name] = value
-    return Pages(lambda cursor: _page(Role.AUDIT, "/audit", "entries", read_entry, asked, cursor))
+            raise ValueError(f"{field} has to be text that is not empty, not {value!r}")
+        asked[field] = value
 
-
-def _page(
-    role: Role,
-    path: str,
-    name: str,
-    read: Callable[[Mapping[str, Any]], T],
-    asked: Mapping[str, str],
-    cursor: Optional[str],
-) -> Call[Page[T]]:
     def read_page(answer: Any) -> Page[T]:
         found = object_of(answer, "the page")
         return Page([read(one) for one in objects_of(found, name)], optional_member(found, "next_cursor", str))
 
-    params = {"limit": str(PAGE), **asked, **({} if cursor is None else {"cursor": cursor})}
-    return Call(role, "GET", path, read_page, params=params)
+    def ask(cursor: Optional[str]) -> Call[Page[T]]:
+        return Call(role, "GET", path, read_page, params=asked if cursor is None else {**asked, "cursor": cursor})
+
+    return Pages(ask)

@@ -1,4 +1,4 @@
-"""The client: carries the calls of `calls` out."""
+"""The client: carries the calls of `calls` out. `async_client` is its twin; what both do alike stands elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Optional, TypeVar, Union
 import httpx
 
 from keybrake import calls
-from keybrake.calls import Call, Pages
+from keybrake.balances import Statement
+from keybrake.budgets import Budget
+from keybrake.calls import Pages
 from keybrake.entries import Entry
-from keybrake.errors import Error, Unavailable
-from keybrake.keys import NewKey, VaultKey
+from keybrake.exchange import Call, Exchange
+from keybrake.keys import KeyState, NewKey, VaultKey
 from keybrake.preflight import Preflight
 from keybrake.secrecy import NotPickled
 from keybrake.settings import Settings
@@ -23,7 +25,8 @@ from keybrake.telling import not_revoked
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from keybrake.audit_filters import AuditFilters
+    from keybrake.budgets import BudgetCaps
+    from keybrake.filters import AuditFilters, KeyFilters
     from keybrake.keys import Grant
 
 __all__ = ["TIMEOUT_S", "Client"]
@@ -95,6 +98,14 @@ class Client(NotPickled):
         """Revokes every key whose label begins so, or that draws from this budget; says how many there were."""
         return self._run(calls.revoke_all(label_prefix=label_prefix, budget=budget))
 
+    def key(self, key: Union[VaultKey, str]) -> KeyState:
+        """A key as it stands, with what is left of its caps."""
+        return self._run(calls.key(key))
+
+    def keys(self, **filters: Unpack[KeyFilters]) -> Iterator[KeyState]:
+        """Keys that fit all filters, newest first, over all pages."""
+        return self._all(calls.keys(filters))
+
     @contextlib.contextmanager
     def vault_key(self, *, label: str, allowed_endpoints: Sequence[str], **grant: Unpack[Grant]) -> Iterator[VaultKey]:
         """A key for the body of a `with`. It is revoked at the body's end, also when that raises.
@@ -123,10 +134,40 @@ class Client(NotPickled):
             for key in keys:
                 try:
                     self.revoke(key)
-                except Error as failure:
-                    not_revoked([key], failure, raised)
+                except Exception as failure:  # whatever it is, the body's own exception goes on
+                    not_revoked(key, failure, raised)
 
-    # The audit
+    # Budgets
+
+    def create_budget(self, name: str, **caps: Unpack[BudgetCaps]) -> Budget:
+        """Makes a budget; keys that are issued with `budget=name` draw from it as well."""
+        return self._run(calls.create_budget({"name": name, **caps}))
+
+    def budget(self, name: str) -> Budget:
+        """A budget as it stands, with what is left of its caps."""
+        return self._run(calls.budget(name))
+
+    def budgets(self) -> Iterator[Budget]:
+        """All budgets, over all pages."""
+        return self._all(calls.budgets())
+
+    def freeze_budget(self, name: str) -> Budget:
+        """Admits nothing new under it until it is opened again."""
+        return self._run(calls.change_budget(name, {"state": "frozen"}))
+
+    def reopen_budget(self, name: str) -> Budget:
+        """Opens a budget that was frozen, or whose brake has tripped."""
+        return self._run(calls.change_budget(name, {"state": "open"}))
+
+    # Statements and the audit
+
+    def statement(self, key: Union[VaultKey, str], *, window: Optional[str] = None) -> Statement:
+        """What became of a key's caps, window by window; `window="day:2026-07-01"` asks for an earlier one."""
+        return self._run(calls.key_statement(key, window))
+
+    def budget_statement(self, name: str, *, window: Optional[str] = None) -> Statement:
+        """The same of a budget."""
+        return self._run(calls.statement("budgets", name, window))
 
     def audit(self, **filters: Unpack[AuditFilters]) -> Iterator[Entry]:
         """Entries that fit all filters, newest first, over all pages, which are fetched as you go. With
@@ -152,25 +193,13 @@ class Client(NotPickled):
             yield from pages.take(self._run(pages.next_call))
 
     def _run(self, call: Call[T]) -> T:
-        headers = {"Authorization": f"Bearer {self._settings.credential(call.role)}"}
-        failures = 0
-        while True:
-            status: Optional[int] = None
-            try:
-                answer = self._http.request(
-                    call.method, self.url + call.path, params=call.params, json=call.body, headers=headers
-                )
-                status = answer.status_code
-                return calls.answer_of(call, status, answer.content)
-            except httpx.TransportError as error:
-                failure: Exception = Unavailable(
-                    f"{call.method} {self.url}{call.path}: {error or type(error).__name__}"
-                )
-                failure.__cause__ = error
-            except Error as error:
-                failure = error
-            failures += 1
-            wait_s = calls.wait_before_repeat(call, failures, status)
-            if wait_s is None or (status is not None and status < 400):
-                raise failure
+        exchange = Exchange(self._settings, call)
+        while (wait_s := exchange.take(self._send(exchange))) is not None:
             time.sleep(wait_s)
+        return exchange.answer()
+
+    def _send(self, exchange: Exchange[T]) -> Union[httpx.Response, httpx.RequestError]:
+        try:
+            return self._http.send(exchange.request(self._http))
+        except httpx.RequestError as error:
+            return error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Optional
 
+from keybrake.balances import read_money
 from keybrake.errors import MalformedAnswer
 from keybrake.reading import member, optional_member
 
@@ -55,6 +56,7 @@ def read_entry(found: Mapping[str, Any]) -> Entry:
     outcome = optional_member(found, "outcome", str)
     if verdict not in VERDICTS or (outcome is not None and outcome not in OUTCOMES):
         raise MalformedAnswer(f"an entry with verdict {verdict!r} and outcome {outcome!r}: unknown to this version")
+    cost_usd = optional_member(found, "cost_usd", str)
     return Entry(
         id=member(found, "id", str),
         time=member(found, "time", str),
@@ -67,7 +69,7 @@ def read_entry(found: Mapping[str, Any]) -> Entry:
         client_idempotency_key=optional_member(found, "client_idempotency_key", str),
         amount=optional_member(found, "amount", int),
         currency=optional_member(found, "currency", str),
-        cost_usd=_money(optional_member(found, "cost_usd", str)),
+        cost_usd=None if cost_usd is None else read_money(cost_usd),
         verdict=verdict,
         reason=optional_member(found, "reason", str),
         outcome=outcome,
@@ -76,12 +78,3 @@ def read_entry(found: Mapping[str, Any]) -> Entry:
         replays=member(found, "replays", int),
         shown=found,
     )
-
-
-def _money(text: Optional[str]) -> Optional[Decimal]:
-    if text is None:
-        return None
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise MalformedAnswer(f"{text!r} is no amount of money") from None

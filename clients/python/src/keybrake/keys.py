@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypedDict, Union
 
+from keybrake.balances import Balance, read_balances
 from keybrake.reading import member, object_of
 from keybrake.secrecy import NotPickled
 
-__all__ = ["Grant", "NewKey", "Usd", "VaultKey", "new_key_body", "read_key", "usd"]
+__all__ = [
+    "Grant",
+    "KeyState",
+    "NewKey",
+    "Usd",
+    "VaultKey",
+    "new_key_body",
+    "plain",
+    "read_key",
+    "read_key_state",
+    "usd",
+]
 
 Usd = Union[str, int, Decimal]
 """US dollars with at most two decimals: "10.99", 10, Decimal("10.99"). Floats are refused."""
@@ -51,6 +64,20 @@ class NewKey(Grant):
 
     label: str
     allowed_endpoints: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyState:
+    """A key as it stands, without its secret. `shown` has all that the API said."""
+
+    key_id: str
+    label: str
+    status: str
+    """`active`, `expired` or `revoked`."""
+    expires_at: str
+    balances: Sequence[Balance]
+    """Of the present windows; empty in a list of keys."""
+    shown: Mapping[str, Any] = dataclasses.field(repr=False)
 
 
 class VaultKey(NotPickled):
@@ -110,5 +137,18 @@ def read_key(answer: Any) -> VaultKey:
         key_id=member(found, "key_id", str),
         label=member(found, "label", str),
         expires_at=member(found, "expires_at", str),
+        shown=found,
+    )
+
+
+def read_key_state(answer: Any) -> KeyState:
+    """A key that is shown, from its JSON."""
+    found = object_of(answer, "the key")
+    return KeyState(
+        key_id=member(found, "key_id", str),
+        label=member(found, "label", str),
+        status=member(found, "status", str),
+        expires_at=member(found, "expires_at", str),
+        balances=read_balances(found) if "balances" in found else [],
         shown=found,
     )

@@ -35,8 +35,8 @@ class Settings:
         """Arguments first, then the environment. Raises `SettingMissing` without a URL, `ValueError` for a bad one."""
         return cls(
             url=find_url(url),
-            admin_key=admin_key or os.environ.get(Role.ADMIN.value) or None,
-            audit_key=audit_key or os.environ.get(Role.AUDIT.value) or None,
+            admin_key=_key(Role.ADMIN, admin_key),
+            audit_key=_key(Role.AUDIT, audit_key),
         )
 
     def credential(self, role: Role) -> str:
@@ -47,12 +47,22 @@ class Settings:
         return found
 
 
+def _key(role: Role, given: Optional[str]) -> Optional[str]:
+    """The credential without what a file puts around it. One that no header can carry is refused here, where it is not
+    shown."""
+    found = (given or os.environ.get(role.value) or "").strip()
+    if not (found.isascii() and found.isprintable()) or " " in found:
+        raise ValueError(f"{role.value} has characters that a key has not")
+    return found or None
+
+
 def find_url(url: Optional[str]) -> str:
     """The given URL or that of `KEYBRAKE_URL`, without a slash at its end."""
     found = url or os.environ.get(URL_VARIABLE)
     if not found:
         raise SettingMissing(f"{URL_VARIABLE} is not set, and url was not given")
     parts = urlsplit(found)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"not the URL of a Keybrake: {found!r}; it looks like http://127.0.0.1:10000")
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise ValueError("not the URL of a Keybrake; it looks like http://127.0.0.1:10000")
     return found.rstrip("/")

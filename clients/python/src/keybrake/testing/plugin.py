@@ -95,9 +95,9 @@ def sandbox(keybrake_stack: LocalStack) -> Iterator[Sandbox]:
         found = keybrake_stack.sandbox()
     except StackFailed as failure:
         pytest.fail(str(failure), pytrace=False)
-    yield found
-    found.clear_faults()
-    found.close()
+    with found:
+        yield found
+        found.clear_faults()
 
 
 @pytest.fixture

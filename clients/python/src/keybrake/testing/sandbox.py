@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Optional
 
 import httpx
@@ -41,6 +42,11 @@ class Sandbox:
         None is for ever. `{"kind": "reset_before_answer"}` executes and loses the answer."""
         self._call("POST", "/faults", {"match": matching, "times": times, "fault": dict(fault)})
 
+    def faults(self) -> list[dict[str, Any]]:
+        """All faults, with what is left of their `times`."""
+        listed: list[dict[str, Any]] = self._call("GET", "/faults")["faults"]
+        return listed
+
     def clear_faults(self) -> None:
         """Ends all faults."""
         self._call("DELETE", "/faults")
@@ -48,6 +54,14 @@ class Sandbox:
     def close(self) -> None:
         """Ends the connections."""
         self._http.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
 
     def _call(self, method: str, path: str, body: Optional[object] = None) -> Any:
         answer = self._http.request(method, path, json=body)

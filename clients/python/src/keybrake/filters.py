@@ -1,14 +1,14 @@
-"""What the audit may be asked by."""
+"""What lists may be asked by. An element has to fit every filter."""
 
 from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-__all__ = ["AuditFilters"]
+__all__ = ["AuditFilters", "KeyFilters"]
 
 
 class AuditFilters(TypedDict, total=False):
-    """Filters of `GET /audit`; an entry has to fit all of them."""
+    """Filters of `GET /audit`."""
 
     idempotency_key: str
     """The vendor's or the caller's own."""
@@ -28,3 +28,14 @@ class AuditFilters(TypedDict, total=False):
     """At or after this time (RFC 3339), or this day's midnight in UTC."""
     until: str
     """Before it."""
+
+
+class KeyFilters(TypedDict, total=False):
+    """Filters of `GET /admin/vault_keys`."""
+
+    label_prefix: str
+    vendor: str
+    workspace: str
+    budget: str
+    """This budget or one below it."""
+    status: Literal["active", "expired", "revoked"]
