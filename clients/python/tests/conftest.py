@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpcore  # noqa: F401 (httpx loads it late; pytester forgets what is loaded while it is at work)
 import keybrake
 import pytest
 from built import build_wheel, install_beside_another_extension

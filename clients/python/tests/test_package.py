@@ -17,6 +17,7 @@ def test_the_wheel_has_types_the_extension_and_metaflows_marker(wheel: Path) -> 
         "metaflow_extensions/keybrake/plugins/mfextinit_keybrake.py",
         "metaflow_extensions/keybrake/plugins/spend_cap.py",
     } <= names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert "metaflow_extensions/__init__.py" not in names, "it is a namespace that others share"
     [marker] = [name for name in names if name.endswith("/top_level.txt")]
     assert marker.replace("top_level.txt", "METADATA") in names, "in the folder of the distribution's own version"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Callable
 
 import pytest
+from built import PACKAGE
 from keybrake.testing import LocalStack
 
+ROOT = PACKAGE.parents[1]
 SUITE = """
 import keybrake
 
@@ -79,3 +87,32 @@ def test_without_a_stack_that_is_meant_the_suite_fails_rather_than_pass(
     result = run(*arguments)
     assert result.ret != 0 and result.parseoutcomes().get("errors") == 3
     result.stdout.fnmatch_lines([said])
+
+
+def test_a_stack_ends_with_its_session_also_when_that_is_killed(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from keybrake.testing import LocalStack
+stack = LocalStack.start(Path(sys.argv[1]), Path(sys.argv[2]))
+print(stack.url, stack.control_url, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE / "src")},
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    ports = [int(url.rpartition(":")[2]) for url in killed.stdout.split()]
+    assert len(ports) == 2
+    deadline = time.monotonic() + 60
+    while any(listens(port) for port in ports):
+        assert time.monotonic() < deadline, f"something still listens on {ports}"
+        time.sleep(0.1)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does, on loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import keybrake
 import pytest
@@ -115,15 +115,24 @@ def test_nobody_there_is_unavailable(keybrake_stack: LocalStack) -> None:
 
 
 @contextlib.contextmanager
-def answering(status: int, body: bytes, declared: int) -> Iterator[keybrake.Client]:
-    """A client of a server that always gives this answer, with this content length."""
+def answering(
+    status: int, body: bytes, declared: int, *, asked: Optional[list[str]] = None, after_s: float = 0
+) -> Iterator[keybrake.Client]:
+    """A client of a server that always gives this answer, with this content length, and perhaps late. `asked` gets the
+    methods of the requests."""
+    over = threading.Event()
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if asked is not None:
+                asked.append(self.command)
+            over.wait(after_s)
             self.send_response(status)
             self.send_header("Content-Length", str(declared))
             self.end_headers()
             self.wfile.write(body)
+
+        do_POST = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""
@@ -132,9 +141,11 @@ def answering(status: int, body: bytes, declared: int) -> Iterator[keybrake.Clie
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         try:
-            with keybrake.Client(f"http://127.0.0.1:{server.server_port}", audit_key="fake", timeout_s=5) as client:
+            url = f"http://127.0.0.1:{server.server_port}"
+            with keybrake.Client(url, admin_key="fake", audit_key="fake", timeout_s=0.5 if after_s else 5) as client:
                 yield client
         finally:
+            over.set()
             server.shutdown()
             serving.join()
 
@@ -215,3 +226,33 @@ def test_a_gateway_without_its_ledger_says_so() -> None:
     body = json.dumps(told).encode()
     with answering(503, body, len(body)) as client, pytest.raises(keybrake.Unavailable, match="reach the ledger"):
         client.preflight(idempotency_key="k1")
+
+
+def test_only_what_may_be_repeated_is_and_not_after_a_time_out() -> None:
+    body = b'{"type": "about:blank", "title": "gone", "detail": "gone", "status": 503}'
+    asked: list[str] = []
+    with answering(503, body, len(body), asked=asked) as client:
+        for call in (
+            lambda: client.preflight(idempotency_key="k1"),
+            lambda: client.revoke("vk_1"),
+            lambda: client.issue(label="l", allowed_endpoints=CHARGES, uncapped=True),
+        ):
+            with pytest.raises(keybrake.Unavailable):
+                call()
+    assert asked == ["GET"] * 3 + ["DELETE"] * 3 + ["POST"]
+    late: list[str] = []
+    with (
+        answering(200, b"{}", 2, asked=late, after_s=30) as client,
+        pytest.raises(keybrake.Unavailable, match="Timeout"),
+    ):
+        client.preflight(idempotency_key="k1")
+    assert late == ["GET"]
+
+
+def test_an_authorised_charge_counts_before_it_is_captured(kb: keybrake.Client, customer: str) -> None:
+    with kb.vault_key(label="held", allowed_endpoints=CHARGES, daily_usd_cap="10") as key:
+        params: Any = {"amount": 999, "currency": "usd", "customer": customer, "source": "tok_visa", "capture": False}
+        held = keybrake.stripe_client(key, url=kb.url).v1.charges.create(
+            params=params, options={"idempotency_key": customer}
+        )
+    assert kb.preflight(idempotency_key=customer) == held.id

@@ -66,7 +66,8 @@ class Exchange(Generic[T]):
             self._answer = self._read(came.status_code, came.content)
             return None
         except Error:
-            passing = status is None or status in PASSING
+            # Not after a time-out: whoever did not answer in time is not helped by more.
+            passing = status in PASSING if status is not None else not isinstance(came, httpx.TimeoutException)
             if not passing or self._call.method not in REPEATABLE or self._failures == len(REPEAT_AFTER_S):
                 raise
             self._failures += 1
