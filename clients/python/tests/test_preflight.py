@@ -16,6 +16,8 @@ import stripe
 from keybrake.testing import LocalStack, Sandbox
 from words import CHARGES, charge
 
+# Requests to a made-up server.
+ENOUGH = 20
 ENTRY = {
     "id": "h1", "time": "2026-07-01T12:00:00Z", "key_id": "vk_1", "label": "l", "vendor": "stripe",
     "operation": "charges.create", "method": "POST", "idempotency_key": "k1", "client_idempotency_key": None,
@@ -119,7 +121,7 @@ def answering(
     status: int, body: bytes, declared: int, *, asked: Optional[list[str]] = None, after_s: float = 0
 ) -> Iterator[keybrake.Client]:
     """A client of a server that always gives this answer, with this content length, and perhaps late. `asked` gets the
-    methods of the requests."""
+    methods of the requests, and ends it after many."""
     over = threading.Event()
 
     class Answer(http.server.BaseHTTPRequestHandler):
@@ -127,6 +129,9 @@ def answering(
             if asked is not None:
                 asked.append(self.command)
             over.wait(after_s)
+            if asked is not None and len(asked) > ENOUGH:
+                self.send_error(500)
+                return
             self.send_response(status)
             self.send_header("Content-Length", str(declared))
             self.end_headers()
@@ -148,6 +153,13 @@ def answering(
             over.set()
             server.shutdown()
             serving.join()
+
+
+def test_pages_without_an_end_are_malformed() -> None:
+    body = json.dumps(page(ENTRY, next_cursor="again")).encode()
+    with answering(200, body, len(body), asked=[]) as client:
+        with pytest.raises(keybrake.MalformedAnswer, match="do not come to an end"):
+            client.preflight(idempotency_key="k1")
 
 
 def page(*entries: Any, next_cursor: Any = None) -> dict[str, Any]:
@@ -174,7 +186,6 @@ def test_the_made_up_entry_is_one_that_would_be_believed() -> None:
         (200, {"entries": None, "next_cursor": None}),
         (200, {"entries": {}, "next_cursor": None}),
         (200, page(next_cursor=7)),
-        (200, page(ENTRY, next_cursor="again")),
         (200, page(None)),
         (200, page({})),
         (200, page({**ENTRY, "idempotency_key": "k2"})),
