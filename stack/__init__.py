@@ -14,8 +14,8 @@ From Python::
 """
 
 from stack.errors import StackError
-from stack.local import Options, Stack
+from stack.local import Options, Stack, start_on_free_ports
 from stack.ports import Ports
 from stack.vendor import Vendor
 
-__all__ = ["Options", "Ports", "Stack", "StackError", "Vendor"]
+__all__ = ["Options", "Ports", "Stack", "StackError", "Vendor", "start_on_free_ports"]

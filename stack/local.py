@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from stack import build, envoy_binary
 from stack.child import Child
@@ -22,6 +22,7 @@ from stack.run_folder import RunFolder
 from stack.vendor import Vendor
 
 SANDBOX_SECRET_PREFIX = "sk_test_sandbox_"
+PORT_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,20 @@ class Stack:
             if not name.startswith(("STRIPE_", "KEYBRAKE_"))
         }
         return {**kept, **{name: str(value) for name, value in more.items()}}
+
+
+def start_on_free_ports(run_dir: Path, **options: Any) -> Stack:
+    """A started stack on free ports; `options` as of `Options`. Tries again when somebody takes a port meanwhile.
+    Raises `StackError`."""
+    for attempt in range(1, PORT_ATTEMPTS + 1):
+        stack = Stack(Options(run_dir=run_dir, ports=Ports.free(), **options))
+        try:
+            stack.start()
+            return stack
+        except StackError as error:
+            if attempt == PORT_ATTEMPTS or "is taken" not in error.line:
+                raise
+    raise AssertionError("unreachable")
 
 
 def running_children(folder: RunFolder) -> list[Child]:

@@ -33,7 +33,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import ssl
-import time
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -41,20 +40,18 @@ from typing import Any, Callable, Optional
 
 import httpx
 
-from stack import Options, Ports, Stack, StackError
+from stack import Ports, Stack, start_on_free_ports
 from stack.build import Artifacts
-from stack.calls import call
+from stack.clock import MovedClock
 from stack.envoy_config import Changes
 from stack.envoy_node import EnvoyNode
 from stack.polling import eventually
+from stack.sandbox_control import SandboxControl
 
-__all__ = ["Balance", "Keybrake", "VaultKey", "eventually", "fresh_key", "start_stack"]
+__all__ = ["Balance", "Keybrake", "VaultKey", "eventually", "fresh_key"]
 
 # Longer than the longest forward time-out of a test that shortens it; a hanging stack fails, it does not hang the run.
 CLIENT_TIMEOUT_S = 30.0
-PORT_ATTEMPTS = 3
-# The ledger keeps what it read of the moved clock for 5 ms. Nothing tells when it has read it again.
-CLOCK_READ_EVERY_S = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,25 +82,12 @@ def fresh_key(prefix: str = "test") -> str:
     return f"{prefix}-{secrets.token_hex(8)}"
 
 
-def start_stack(run_dir: Path, artifacts: Artifacts, **options: Any) -> Stack:
-    """A started stack on free ports. Tries again when somebody takes a port meanwhile."""
-    for attempt in range(1, PORT_ATTEMPTS + 1):
-        stack = Stack(Options(run_dir=run_dir, ports=Ports.free(), artifacts=artifacts, **options))
-        try:
-            stack.start()
-            return stack
-        except StackError as error:
-            if attempt == PORT_ATTEMPTS or "is taken" not in error.line:
-                raise
-    raise AssertionError("unreachable")
-
-
 class Keybrake:
     """A running stack in a test's words."""
 
-    def __init__(self, stack: Stack, clock: Path) -> None:
+    def __init__(self, stack: Stack, clock: MovedClock) -> None:
         self.stack = stack
-        self.clock = clock
+        self.moved_clock = clock
         self.http = httpx.Client(timeout=CLIENT_TIMEOUT_S, trust_env=False)
 
     @classmethod
@@ -123,15 +107,14 @@ class Keybrake:
         """Starts a stack. `plugin` changes fields of the plugin configuration; `without` leaves blocks of the Envoy
         template out ("wasm", "rbac"); `edit` has the last word on the configuration's text; `wasm` is another module;
         `options` are those of `stack.Options`."""
-        clock = run_dir.parent / f"{run_dir.name}-clock"
-        clock.parent.mkdir(parents=True, exist_ok=True)
-        clock.write_text("0")
+        clock = MovedClock(run_dir.parent / f"{run_dir.name}-clock")
         # Its reads would be among the requests that tests count.
         options.setdefault("reconcile_seconds", None)
         changes = Changes(plugin or {}, without, request_timeout_ms, stream_idle_timeout_ms, edit)
         if wasm is not None:
             artifacts = dataclasses.replace(artifacts, wasm=wasm)
-        return cls(start_stack(run_dir, artifacts, changes=changes, test_clock=clock, **options), clock)
+        started = start_on_free_ports(run_dir, artifacts=artifacts, changes=changes, test_clock=clock.file, **options)
+        return cls(started, clock)
 
     def stop(self, drained: bool = False) -> None:
         """Ends everything."""
@@ -142,6 +125,11 @@ class Keybrake:
     def url(self) -> str:
         """The egress listener of the first Envoy."""
         return self.stack.url
+
+    @property
+    def clock(self) -> Path:
+        """The file that moves the clock."""
+        return self.moved_clock.file
 
     @property
     def stripe_url(self) -> str:
@@ -250,16 +238,15 @@ class Keybrake:
 
     # The vendor's side
 
-    def _sandbox(self, method: str, path: str, json_body: Optional[object] = None) -> Any:
+    @property
+    def sandbox(self) -> SandboxControl:
+        """The sandbox's control API."""
         assert self.stack.sandbox is not None
-        answer = call(method, self.stack.sandbox.control_url + path, json_body=json_body)
-        assert answer.status in (200, 201), answer.body
-        return answer.json()
+        return SandboxControl(self.stack.sandbox.control_url)
 
     def counts(self) -> dict[str, Any]:
         """What the sandbox counted: `requests`, `executions_total`, `by_key`, `bytes_received`, …"""
-        counted: dict[str, Any] = self._sandbox("GET", "/counts")
-        return counted
+        return self.sandbox.counts()
 
     def executions(self, idempotency_key: str) -> int:
         """How often the vendor executed something under this key."""
@@ -267,7 +254,7 @@ class Keybrake:
 
     def vendor_requests(self, idempotency_key: Optional[str] = None) -> list[dict[str, Any]]:
         """The requests that the vendor logged, of one idempotency key or all."""
-        listed = self._sandbox("GET", "/requests")["requests"]
+        listed = self.sandbox.requests()
         return [entry for entry in listed if idempotency_key is None or entry.get("idempotency_key") == idempotency_key]
 
     def past_the_gate(self, method: str, path: str, form: Mapping[str, str], *, idempotency_key: str) -> httpx.Response:
@@ -283,21 +270,17 @@ class Keybrake:
     def fault(self, fault: Mapping[str, Any], *, times: Optional[int] = 1, **matching: Any) -> None:
         """Makes the vendor misbehave on the next `times` requests that match (`method`, `path`, `idempotency_key`,
         `body_contains`); None is for ever. The kinds stand in the sandbox's README."""
-        self._sandbox("POST", "/faults", {"match": matching, "times": times, "fault": dict(fault)})
+        self.sandbox.fault(fault, times=times, **matching)
 
     def clear_faults(self) -> None:
         """Ends all faults."""
-        self._sandbox("DELETE", "/faults")
+        self.sandbox.clear_faults()
 
     # Time and more Envoys
 
     def advance(self, *, hours: float = 0, seconds: float = 0) -> None:
         """Moves the clock that ledger and sandbox read. Never back."""
-        moved = int(self.clock.read_text()) + round((hours * 3600 + seconds) * 1000)
-        made = self.clock.with_suffix(".new")
-        made.write_text(str(moved))
-        made.replace(self.clock)
-        time.sleep(CLOCK_READ_EVERY_S)
+        self.moved_clock.advance(hours=hours, seconds=seconds)
 
     def second_envoy(self, changes: Optional[Changes] = None) -> EnvoyNode:
         """One more Envoy before the same ledger and vendor, on ports of its own."""

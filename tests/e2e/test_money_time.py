@@ -33,8 +33,7 @@ def kb(stacks_folder: Path, artifacts: Artifacts, envoy: Path) -> Iterator[Keybr
 
 def now(kb: Keybrake) -> datetime.datetime:
     """The moved time."""
-    moved = datetime.timedelta(milliseconds=int(kb.clock.read_text()))
-    return datetime.datetime.now(datetime.timezone.utc) + moved
+    return kb.moved_clock.now()
 
 
 def move_to(kb: Keybrake, when: datetime.datetime) -> None:

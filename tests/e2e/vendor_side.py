@@ -9,8 +9,6 @@ from typing import Any
 
 from harness import Keybrake, eventually
 
-from stack.calls import call
-
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
@@ -57,11 +55,7 @@ def vendor_sees(kb: Keybrake, *, requests: int, executions: int) -> Iterator[Non
 
 def books(kb: Keybrake, kind: str) -> list[dict[str, Any]]:
     """All `charges`, `payment_intents` or `refunds` in the vendor's books, oldest first."""
-    assert kb.stack.sandbox is not None
-    answer = call("GET", f"{kb.stack.sandbox.control_url}/objects/{kind}")
-    assert answer.status == 200, answer.body
-    found: list[dict[str, Any]] = answer.json()["data"]
-    return found
+    return kb.sandbox.objects(kind)
 
 
 def charged_cents(kb: Keybrake, customer: str) -> list[int]:
