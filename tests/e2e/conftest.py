@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -15,8 +13,7 @@ from harness import Keybrake
 from launcher import Launcher
 
 from stack import build, envoy_binary
-
-HERE = Path(__file__).resolve().parent
+from stack.watchdog import watched
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,12 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def stacks_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the run folders of this session are. A watchdog ends what is left there should this run be killed."""
     folder = tmp_path_factory.mktemp("stacks")
-    with subprocess.Popen(
-        [sys.executable, HERE / "watchdog.py", folder], stdin=subprocess.PIPE, start_new_session=True
-    ) as watchdog:
+    with watched(folder):
         yield folder
-        assert watchdog.stdin is not None
-        watchdog.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import pytest
 from harness import Keybrake
 from launcher import Launchers, end, gone, one_clear_line, wait_for_line
 
+from stack import build
 from stack.child import Child, began_at
 from stack.polling import eventually
 
@@ -125,10 +126,10 @@ def test_a_long_run_folder_gets_a_short_socket(launchers: Launchers, tmp_path: P
 
 
 def test_a_test_run_that_is_killed_leaves_nothing(launchers: Launchers) -> None:
-    """The watchdog of `conftest.py`: the run is gone, its pipe closes, what its pid files name is ended."""
+    """`stack.watchdog`: the run is gone, its pipe closes, what its pid files name is ended."""
     launcher = launchers()
-    watchdog = Path(__file__).with_name("watchdog.py")
-    with subprocess.Popen([sys.executable, watchdog, launcher.run_dir.parent], stdin=subprocess.PIPE) as running:
+    watchdog = [sys.executable, "-m", "stack.watchdog", str(launcher.run_dir.parent)]
+    with subprocess.Popen(watchdog, cwd=build.ROOT, stdin=subprocess.PIPE) as running:
         assert launcher.run("up").code == 0
         assert running.stdin is not None
         running.stdin.close()
