@@ -6,20 +6,23 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .tools/venv
+METAFLOW := examples/metaflow
+METAFLOW_VENV := .tools/examples/metaflow
 PYTEST_ARGS ?=
 # Tests mostly wait: so many files run at once, each with stacks of its own.
 AT_ONCE := --numprocesses 3 --dist loadfile
+EXAMPLE_ARGS ?=
 E2E := tests/e2e
 BENCH := tests/bench
 FUZZ := tests/fuzz
 CLIENT := clients/python
 CLIENT_VENV := .tools/client
-PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT)
+PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples
 
-.PHONY: help run up down status test test-rust test-e2e test-client soak fuzz bench bench-quick lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client test-examples example-metaflow soak fuzz bench bench-quick lint fmt clean python rack
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: python ## build, start everything, show the main job once, stay until Ctrl-C
 	@exec $(PYTHON) -m stack run
@@ -33,7 +36,7 @@ down: python ## drain it and end it
 status: python ## what of it runs
 	@exec $(PYTHON) -m stack status
 
-test: lint test-rust test-e2e test-client ## all tests
+test: lint test-rust test-e2e test-client test-examples ## all tests
 
 test-rust: ## the workspace's own tests
 	cargo test --workspace
@@ -48,6 +51,12 @@ endif
 
 test-client: $(CLIENT_VENV)/.installed ## the Python client against a real stack (PYTEST_ARGS="-k …" picks some)
 	$(CLIENT_VENV)/bin/python -m pytest $(CLIENT)/tests $(PYTEST_ARGS)
+
+example-metaflow: $(METAFLOW_VENV)/.installed ## Metaflow and Stripe's SDK in every hazard, without Keybrake and with it (EXAMPLE_ARGS=--json)
+	@PYTHONPATH=$(METAFLOW):. exec $(METAFLOW_VENV)/bin/python -m hazards $(EXAMPLE_ARGS)
+
+test-examples: $(VENV)/.installed $(METAFLOW_VENV)/.installed ## every row of the examples' tables
+	$(VENV)/bin/python -m pytest tests/examples $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
 	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \
@@ -99,6 +108,14 @@ $(CLIENT_VENV)/.installed: $(CLIENT)/tests/requirements.txt | python
 	@$(PYTHON) -m venv $(CLIENT_VENV) || { echo "keybrake: python3-venv is missing: the tests need it" >&2; exit 1; }
 	$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(CLIENT)/tests/requirements.txt
 	@$(CLIENT_VENV)/bin/pip check --disable-pip-version-check
+	@touch $@
+
+$(METAFLOW_VENV)/.installed: $(METAFLOW)/requirements.txt $(shell find $(CLIENT)/src $(CLIENT)/pyproject.toml -name '*.py' -o -name '*.toml') | python
+	@mkdir -p $(@D)
+	@$(PYTHON) -m venv $(METAFLOW_VENV) || { echo "keybrake: python3-venv is missing: the example needs it" >&2; exit 1; }
+	$(METAFLOW_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(METAFLOW)/requirements.txt
+	$(METAFLOW_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall ./$(CLIENT)
+	@$(METAFLOW_VENV)/bin/pip check --disable-pip-version-check
 	@touch $@
 
 $(E2E)/node/node_modules/.installed: $(E2E)/node/package-lock.json

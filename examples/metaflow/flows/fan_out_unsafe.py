@@ -1,0 +1,38 @@
+"""Bills every customer in a branch of its own; all branches share the account's secret key."""
+
+import books
+import stripe_account
+from metaflow import FlowSpec, Parameter, step
+
+
+class BillingFlow(FlowSpec):
+    period = Parameter("period", help="what is billed, such as 2026-07", required=True)
+
+    @step
+    def start(self):
+        self.customers = books.customers()
+        self.next(self.charge, foreach="customers")
+
+    @step
+    def charge(self):
+        customer = self.input
+        cents = int(books.price_usd(customer) * 100)
+        charge = stripe_account.client().v1.charges.create(
+            {"amount": cents, "currency": "usd", "customer": customer, "description": self.period},
+        )
+        books.record(customer, self.period, charge.id)
+        self.charge_id = charge.id
+        self.next(self.join)
+
+    @step
+    def join(self, branches):
+        self.charge_ids = [branch.charge_id for branch in branches]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print(f"{self.period}: {len(self.charge_ids)} customers billed")
+
+
+if __name__ == "__main__":
+    BillingFlow()

@@ -1,0 +1,34 @@
+"""Bills every customer; the schedule starts the next run while one is still at work."""
+
+import books
+import keybrake
+from metaflow import FlowSpec, Parameter, schedule, step
+
+
+@schedule(cron="0 1 1 * *")
+class BillingFlow(FlowSpec):
+    period = Parameter("period", help="what is billed, such as 2026-07", required=True)
+
+    @step
+    def start(self):
+        self.customers = books.customers()
+        self.next(self.charge)
+
+    @step
+    def charge(self):
+        for customer in self.customers:
+            cents = int(books.price_usd(customer) * 100)
+            charge = keybrake.stripe_client().v1.charges.create(
+                {"amount": cents, "currency": "usd", "customer": customer, "description": self.period},
+                {"idempotency_key": keybrake.idempotency_key(customer, cents, self.period)},
+            )
+            books.record(customer, self.period, charge.id)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print(f"{self.period}: {len(self.customers)} customers billed")
+
+
+if __name__ == "__main__":
+    BillingFlow()

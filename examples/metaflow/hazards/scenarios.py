@@ -1,0 +1,235 @@
+"""What happens to the flows. The same happens to both forms of a hazard, wherever that can be.
+
+A scenario that needs time to pass returns what happens after it: all scenarios' first parts run, then the clock that
+ledger and vendor read is moved on by `LATER_HOURS`, then the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Optional
+
+from hazards.case import Case, Form
+from hazards.flow_run import DEADLINE_S, Ended
+from stack.polling import eventually
+
+# Past the 24 hours for which Stripe knows an idempotency key, and past the end of every vault key.
+LATER_HOURS = 40 * 24
+NEXT_PERIOD = "2026-08"
+# A refused connection, with the SDK's attempts, Metaflow's own start and a busy machine.
+FAILS_FAST_S = 60.0
+
+Later = Callable[[], None]
+Scenario = Callable[[Case], Optional[Later]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hazard:
+    """One row of the table."""
+
+    name: str
+    what: str
+    without: Form
+    with_keybrake: Form
+    scenario: Scenario
+
+
+def write_fails_once(case: Case) -> None:
+    """`@retry` does the rest."""
+    case.fail_next_write("b")
+    case.run()
+
+
+def fan_out(case: Case, wrong: str) -> None:
+    """Some prices are a hundred times too high. With Keybrake they are refused, mended, and the run is resumed."""
+    case.price_list_in_cents(wrong)
+    if not case.form.through_keybrake:
+        case.run()
+        return
+    failed = case.run(Ended.FAILED)
+    for letter in wrong:
+        case.expect(not case.charges(letter), f"nothing is charged to {letter}, whose price is wrong")
+    case.price_list_mended()
+    for budget in case.trial.budgets():
+        if budget["name"].endswith(f"-{failed.run_id}"):
+            case.expect(budget["state"] == "tripped", f"the brake has tripped: {budget['state']}")
+            case.trial.admin("PATCH", f"/admin/budgets/{budget['name']}", {"state": "open"})
+    case.resume(failed)
+
+
+def write_fails_and_resumed(case: Case) -> None:
+    """The step fails at its second customer, and is resumed at once."""
+    case.fail_next_write("b")
+    case.resume(case.run(Ended.FAILED))
+
+
+def write_fails_and_resumed_later(case: Case) -> Later:
+    """The same, but somebody resumes it when the vendor has forgotten."""
+    case.fail_next_write("b")
+    failed = case.run(Ended.FAILED)
+    return lambda: void(case.resume(failed))
+
+
+def killed_while_charging(case: Case) -> None:
+    """The vendor has executed, its answer is on the way, the task is gone."""
+    case.trial.sandbox.fault(
+        {"kind": "delay", "delay_ms": 3000, "when": "after"}, body_contains=f"customer={case.customers['b']}"
+    )
+    run = case.start()
+    eventually(lambda: bool(case.charges("b")), DEADLINE_S, f"a charge of {case.customers['b']}")
+    run.kill_task("charge")
+    run.wait()
+
+
+def two_runs_at_once(case: Case) -> None:
+    """Both are in the middle of the same charge."""
+    case.trial.sandbox.fault(
+        {"kind": "delay", "delay_ms": 1500, "when": "before"},
+        times=None,
+        body_contains=f"customer={case.customers['a']}",
+    )
+    runs = [case.start(), case.start()]
+    for run in runs:
+        run.wait()
+
+
+def key_is_read_from_the_artifacts(case: Case) -> Later:
+    """Somebody finds the run in the datastore, much later, and charges with the key that is in it."""
+    run = case.run()
+    if case.form.through_keybrake:
+        answer = case.use_stolen_key(run)
+        case.expect(answer == {"status": 402, "code": "spend_cap_exceeded"}, f"the key is used up: {answer}")
+
+    def later() -> None:
+        answer = case.use_stolen_key(run)
+        wanted = (401, "vault_key_expired") if case.form.through_keybrake else (200, None)
+        case.expect((answer["status"], answer["code"]) == wanted, f"{wanted}, not {answer}")
+
+    return later
+
+
+def key_is_not_in_the_artifacts(case: Case) -> Optional[Later]:
+    """The datastore is searched for any key."""
+    if not case.form.through_keybrake:
+        return key_is_read_from_the_artifacts(case)
+    case.run()
+    case.expect(case.in_datastore(case.customers["a"]), "the search finds what is in the datastore")
+    case.expect(not case.in_datastore("vault_key_"), "no vault key is in the datastore")
+    return None
+
+
+def nobody_answers(case: Case) -> None:
+    """Without Keybrake the connection breaks while Stripe charges; with it, Keybrake itself is not there."""
+    if not case.form.through_keybrake:
+        # `StripeClient` makes no attempt of its own after a broken connection, unless it is told to.
+        case.trial.sandbox.fault({"kind": "reset_before_answer"}, body_contains=f"customer={case.customers['b']}")
+        case.resume(case.run(Ended.FAILED))
+        return
+    envoy = case.trial.second_envoy
+    envoy.kill()
+    failed = case.start(url=envoy.url)
+    took_s = failed.wait(Ended.FAILED)
+    case.expect(took_s < FAILS_FAST_S, f"it fails fast, not after {took_s:.0f} s")
+    case.expect(not case.charges(), "nothing is charged while Keybrake is away")
+    envoy.restart()
+    case.resume(failed, url=envoy.url)
+
+
+def run_again_and_next_period(case: Case) -> Later:
+    """A retry, then somebody runs the same period again; a month later the next one is due."""
+    case.fail_next_write("b")
+    case.run()
+    case.run()
+    return lambda: void(case.run(period=NEXT_PERIOD))
+
+
+def void(_: object) -> None:
+    """For a result that nobody needs."""
+
+
+HAZARDS = (
+    Hazard(
+        "retry",
+        "@retry after a failed database write",
+        Form("retry_unsafe.py"),
+        Form("retry_safe.py", through_keybrake=True),
+        write_fails_once,
+    ),
+    Hazard(
+        "fan_out_one",
+        "foreach, one branch 100 times too much",
+        Form("fan_out_unsafe.py"),
+        Form("fan_out_safe.py", through_keybrake=True, issues_keys=True),
+        lambda case: fan_out(case, "b"),
+    ),
+    Hazard(
+        "fan_out_all",
+        "foreach, every branch 100 times too much",
+        Form("fan_out_unsafe.py"),
+        Form("fan_out_safe.py", through_keybrake=True, issues_keys=True),
+        lambda case: fan_out(case, "abc"),
+    ),
+    Hazard(
+        "resume",
+        "resume after a failed database write",
+        Form("resume_unsafe.py"),
+        Form("resume_safe.py", through_keybrake=True),
+        write_fails_and_resumed,
+    ),
+    Hazard(
+        "resume_later",
+        "resume 40 days later",
+        Form("resume_forgotten.py"),
+        Form("resume_safe.py", through_keybrake=True),
+        write_fails_and_resumed_later,
+    ),
+    Hazard(
+        "killed",
+        "task killed while it charges",
+        Form("killed_unsafe.py"),
+        Form("killed_safe.py", through_keybrake=True),
+        killed_while_charging,
+    ),
+    Hazard(
+        "partial",
+        "foreach fails in part, then resume",
+        Form("partial_unsafe.py"),
+        Form("partial_safe.py", through_keybrake=True, asks_audit=True),
+        write_fails_and_resumed,
+    ),
+    Hazard(
+        "overlap",
+        "two runs of one period at once",
+        Form("overlap_unsafe.py"),
+        Form("overlap_safe.py", through_keybrake=True),
+        two_runs_at_once,
+    ),
+    Hazard(
+        "artifact",
+        "key read from an artifact 40 days later",
+        Form("artifact_unsafe.py"),
+        Form("artifact_safe.py", through_keybrake=True, issues_keys=True),
+        key_is_read_from_the_artifacts,
+    ),
+    Hazard(
+        "artifact_kept_out",
+        "the same, keys kept out of artifacts",
+        Form("artifact_unsafe.py"),
+        Form("artifact_kept_out.py", through_keybrake=True, issues_keys=True),
+        key_is_not_in_the_artifacts,
+    ),
+    Hazard(
+        "unreachable",
+        "nobody answers, then resume",
+        Form("resume_unsafe.py"),
+        Form("resume_safe.py", through_keybrake=True),
+        nobody_answers,
+    ),
+    Hazard(
+        "unchanged",
+        "unsafe flow as it is; the next period too",
+        Form("retry_unsafe.py"),
+        Form("retry_unsafe.py", through_keybrake=True, unchanged=True),
+        run_again_and_next_period,
+    ),
+)

@@ -1,0 +1,124 @@
+"""Where the flows run: one local stack with a clock that can be moved, and a folder for everything."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional
+
+from hazards.flow_run import FlowRun
+from stack import Ports, Stack, StackError, start_on_free_ports
+from stack.calls import call
+from stack.clock import MovedClock
+from stack.envoy_node import EnvoyNode
+from stack.sandbox_control import SandboxControl
+
+# What of the caller's environment the flows see: nothing of Stripe's, Keybrake's, Metaflow's or a proxy's.
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+class Trial:
+    """The stack behind all cases, and every run that was started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = MovedClock(folder / "clock")
+        self.stack: Stack
+        self.second_envoy: EnvoyNode
+        self._runs: list[FlowRun] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Trial:
+        # Without the reconciler: its reads are not among what is counted here.
+        self.stack = start_on_free_ports(self.folder / "run", test_clock=self.clock.file, reconcile_seconds=None)
+        try:
+            self.second_envoy = self.stack.add_envoy(Ports.free())
+        except BaseException:
+            self.stack.stop(drained=False)
+            raise
+        return self
+
+    def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        self.kill_runs()
+        self.stack.stop(drained=False)
+
+    def kill_runs(self) -> None:
+        """Ends every flow that still runs."""
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
+            run.kill()
+
+    @property
+    def sandbox(self) -> SandboxControl:
+        """The vendor's side."""
+        assert self.stack.sandbox is not None
+        return SandboxControl(self.stack.sandbox.control_url)
+
+    def start(self, flow: str, arguments: list[str], environment: Mapping[str, str], folder: Path) -> FlowRun:
+        """Starts a flow; it ends with the trial at the latest."""
+        run = FlowRun(flow, arguments, {**self.flow_environment(), **environment}, folder)
+        with self._lock:
+            self._runs.append(run)
+        return run
+
+    def flow_environment(self) -> dict[str, str]:
+        """What every flow gets: a local Metaflow that has nobody to talk to."""
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        return {
+            **kept,
+            "HOME": str(self.folder),
+            "METAFLOW_HOME": str(self.folder / "metaflow"),
+            "METAFLOW_USER": "billing",
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
+            "METAFLOW_DEFAULT_EVENT_LOGGER": "nullSidecarLogger",
+            "METAFLOW_DEFAULT_MONITOR": "nullSidecarMonitor",
+            "METAFLOW_CLIENT_CACHE_PATH": str(self.folder / "metaflow-cache"),
+            "NO_PROXY": "*",
+        }
+
+    def direct_environment(self) -> dict[str, str]:
+        """The vendor itself, with its real secret."""
+        assert self.stack.sandbox is not None
+        return {
+            "STRIPE_SECRET_KEY": self.stack.vendor_secret,
+            "STRIPE_API_BASE": f"https://localhost:{self.stack.options.ports.sandbox}",
+            "STRIPE_CA_BUNDLE": str(self.stack.sandbox.ca),
+        }
+
+    def admin(self, method: str, path: str, json_body: Optional[object] = None) -> Any:
+        """A call of the admin API; its JSON. Raises `StackError`."""
+        return self._asked(method, path, self.stack.admin_key, json_body)
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """All budgets."""
+        return self._pages("/admin/budgets", self.stack.admin_key, "budgets")
+
+    def vault_keys(self) -> list[dict[str, Any]]:
+        """All keys, with their balances."""
+        listed = self._pages("/admin/vault_keys", self.stack.admin_key, "keys")
+        return [self.admin("GET", f"/admin/vault_keys/{key['key_id']}") for key in listed]
+
+    def audit_entries(self) -> list[dict[str, Any]]:
+        """The whole audit, newest first."""
+        return self._pages("/audit", self.stack.audit_key, "entries")
+
+    def _pages(self, path: str, bearer: str, member: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self._asked("GET", path + cursor, bearer)
+            found += page[member]
+            if page["next_cursor"] is None:
+                return found
+            cursor = f"?cursor={page['next_cursor']}"
+
+    def _asked(self, method: str, path: str, bearer: str, json_body: Optional[object] = None) -> Any:
+        answer = call(method, self.stack.url + path, bearer=bearer, json_body=json_body)
+        if answer.status not in (200, 201):
+            raise StackError(f"{method} {path}: {answer.status} {answer.body[:300].decode(errors='replace')}")
+        return answer.json()

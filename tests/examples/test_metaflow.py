@@ -1,0 +1,115 @@
+"""`make example-metaflow`, whole: real Metaflow, Stripe's SDK, Envoy, ledger and sandbox; each row of its table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hazards.scenarios import HAZARDS
+
+from stack.build import ROOT, build
+
+PYTHON = ROOT / ".tools" / "examples" / "metaflow" / "bin" / "python"
+DEADLINE_S = 900.0
+
+# Charges without Keybrake (at least: on a slow machine Metaflow may kill a branch, which then charges once more), with
+# it, and the reasons of what was refused.
+CAP = "spend_cap_exceeded"
+EXPECTED: dict[str, tuple[int, int, list[str]]] = {
+    "retry": (4, 3, []),
+    "fan_out_one": (3, 3, [CAP]),
+    "fan_out_all": (3, 3, [CAP, CAP, CAP]),
+    "resume": (5, 3, []),
+    "resume_later": (5, 3, []),
+    "killed": (5, 3, []),
+    "partial": (4, 3, []),
+    "overlap": (6, 3, []),
+    "artifact": (4, 3, [CAP, "vault_key_expired"]),
+    "artifact_kept_out": (4, 3, []),
+    "unreachable": (5, 3, []),
+    "unchanged": (10, 6, []),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    """What the runner would else build within its own time."""
+    build()
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The runner as `make` starts it, but for what the shell knows about a vendor."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STRIPE_", "KEYBRAKE_"))}
+    return subprocess.Popen(
+        [PYTHON, "-m", "hazards", *arguments],
+        env={**clean, "PYTHONPATH": f"{ROOT / 'examples' / 'metaflow'}:{ROOT}", **environment},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[dict[str, Any]]:
+    """The runner's JSON."""
+    with start("--json") as runner:
+        try:
+            said, wrong = runner.communicate(timeout=DEADLINE_S)
+        finally:
+            if runner.poll() is None:
+                runner.terminate()
+    assert runner.returncode in (0, 1), wrong
+    told: dict[str, Any] = json.loads(said)
+    assert (runner.returncode == 0) == told["holds"], "the exit code says whether all of it holds"
+    yield told
+
+
+@pytest.mark.parametrize("name", [hazard.name for hazard in HAZARDS])
+def test_a_hazard_costs_nothing_more_with_keybrake(report: dict[str, Any], name: str) -> None:
+    row = next(row for row in report["rows"] if row["name"] == name)
+    assert row["problems"] == []
+    charges_without, charges_with, refused = EXPECTED[name]
+    assert row["with_keybrake"] == row["due"]
+    assert row["with_keybrake"]["charges"] == charges_with
+    assert row["without"]["charges"] >= charges_without
+    assert row["without"]["cents"] > row["due"]["cents"]
+    assert row["refused"] == refused
+
+
+def test_ledger_and_vendor_agree_to_the_cent_over_all_of_it(report: dict[str, Any]) -> None:
+    assert report["problems"] == []
+    assert report["holds"]
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither a program nor a file."""
+    with start("resume", TMPDIR=str(tmp_path)) as runner:
+        assert runner.stderr is not None
+        first = runner.stderr.readline()
+        assert "the stack is up" in first, first
+        assert list(tmp_path.glob("keybrake-metaflow-*/run/pids/*.json")), "the stack's programs run"
+        runner.send_signal(signal.SIGTERM)
+        _, wrong = runner.communicate(timeout=60)
+    assert (runner.returncode, "interrupted" in wrong) == (1, True), wrong
+    assert list(tmp_path.iterdir()) == []
+    here = [line for line in commands() if str(tmp_path) in line]
+    assert here == []
+
+
+def commands() -> list[str]:
+    """The command lines of all programs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found
