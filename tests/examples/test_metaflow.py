@@ -20,11 +20,12 @@ DEADLINE_S = 900.0
 
 # Charges without Keybrake (at least: on a slow machine Metaflow may kill a branch, which then charges once more), with
 # it, and the reasons of what was refused.
-CAP = "spend_cap_exceeded"
+CAP, TRIPPED = "spend_cap_exceeded", "budget_tripped"
 EXPECTED: dict[str, tuple[int, int, list[str]]] = {
     "retry": (4, 3, []),
     "fan_out_one": (3, 3, [CAP]),
     "fan_out_all": (3, 3, [CAP, CAP, CAP]),
+    "fan_out_braked": (3, 3, [TRIPPED, TRIPPED, CAP]),
     "resume": (5, 3, []),
     "resume_later": (5, 3, []),
     "killed": (5, 3, []),
@@ -44,11 +45,15 @@ def built() -> None:
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """The runner as `make` starts it, but for what the shell knows about a vendor."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STRIPE_", "KEYBRAKE_"))}
+    """The runner as `make` starts it, in a shell that knows of a real vendor and of another stack."""
+    shell = {
+        "KEYBRAKE_VENDOR": "stripe",
+        "STRIPE_SECRET_KEY": "sk_live_never_used",
+        "KEYBRAKE_URL": "http://127.0.0.1:9",
+    }
     return subprocess.Popen(
         [PYTHON, "-m", "hazards", *arguments],
-        env={**clean, "PYTHONPATH": f"{ROOT / 'examples' / 'metaflow'}:{ROOT}", **environment},
+        env={**os.environ, **shell, "PYTHONPATH": f"{ROOT / 'examples' / 'metaflow'}:{ROOT}", **environment},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,8 +1,10 @@
-"""Bills every customer with keys that are never in an artifact."""
+"""Bills every customer with a key that is never in an artifact."""
+
+from decimal import Decimal
 
 import books
 import keybrake
-from metaflow import FlowSpec, Parameter, step
+from metaflow import FlowSpec, Parameter, spend_cap, step
 
 
 class BillingFlow(FlowSpec):
@@ -13,20 +15,18 @@ class BillingFlow(FlowSpec):
         self.customers = books.customers()
         self.next(self.charge)
 
+    @spend_cap(
+        allowed_endpoints=["POST /v1/charges"],
+        lifetime_usd_cap=lambda flow: sum(Decimal(books.contract_usd(customer)) for customer in flow.customers),
+    )
     @step
     def charge(self):
         for customer in self.customers:
             cents = int(books.price_usd(customer) * 100)
-            with keybrake.Client().vault_key(
-                label=f"billing-{self.period}-{customer}",
-                allowed_endpoints=["POST /v1/charges"],
-                lifetime_usd_cap=books.contract_usd(customer),
-                expires_in_seconds=600,
-            ) as vault_key:
-                charge = keybrake.stripe_client(vault_key).v1.charges.create(
-                    {"amount": cents, "currency": "usd", "customer": customer, "description": self.period},
-                    {"idempotency_key": keybrake.idempotency_key(customer, cents, self.period)},
-                )
+            charge = keybrake.stripe_client().v1.charges.create(
+                {"amount": cents, "currency": "usd", "customer": customer, "description": self.period},
+                {"idempotency_key": keybrake.idempotency_key(customer, cents, self.period)},
+            )
             books.record(customer, self.period, charge.id)
         self.next(self.end)
 

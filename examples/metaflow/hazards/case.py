@@ -31,6 +31,8 @@ class Form:
     # What the flow itself asks of Keybrake, beside charging.
     issues_keys: bool = False
     asks_audit: bool = False
+    # It takes the name of a budget; this one brakes at the first refusal.
+    draws_from_budget: bool = False
     # The flow knows nothing of Keybrake: only its base URL and its key are.
     unchanged: bool = False
 
@@ -51,6 +53,10 @@ class Case:
         self._faults = self.folder / "faults"
         self._faults.mkdir()
         self._set_up_books()
+        self._budget = f"billing-{name}"
+        if form.draws_from_budget:
+            trip_on = {"refusals": 1, "within_seconds": 3600}
+            trial.admin("POST", "/admin/budgets", {"name": self._budget, "uncapped": True, "trip_on": trip_on})
 
     def _set_up_books(self) -> None:
         with sqlite3.connect(self._database) as database:
@@ -70,7 +76,8 @@ class Case:
     def start(self, *, period: str = PERIOD, url: Optional[str] = None) -> FlowRun:
         """Starts the flow, through another Envoy when a `url` is given."""
         self._periods.add(period)
-        return self._start(["run", "--period", period], period, url)
+        budget = ["--budget", self._budget] if self.form.draws_from_budget else []
+        return self._start(["run", "--period", period, *budget], period, url)
 
     def resume(self, failed: FlowRun, *, url: Optional[str] = None) -> FlowRun:
         """Resumes a failed run, to its good end."""
@@ -96,6 +103,12 @@ class Case:
                 database.execute(
                     "UPDATE customers SET price_usd = ? WHERE customer = ?", (price, self.customers[letter])
                 )
+
+    def open_tripped_budget(self) -> None:
+        """What an operator does who has seen why the brake tripped."""
+        state = self.trial.admin("GET", f"/admin/budgets/{self._budget}")["state"]
+        self.expect(state == "tripped", f"the brake has tripped; the budget is {state}")
+        self.trial.admin("PATCH", f"/admin/budgets/{self._budget}", {"state": "open"})
 
     # What is seen
 

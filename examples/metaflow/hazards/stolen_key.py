@@ -11,7 +11,7 @@ import sys
 
 import stripe
 import stripe_account
-from metaflow import Step, namespace  # type: ignore[import-not-found]
+from metaflow import Step, namespace
 
 
 def main() -> None:

@@ -94,10 +94,6 @@ class Trial:
         """A call of the admin API; its JSON. Raises `StackError`."""
         return self._asked(method, path, self.stack.admin_key, json_body)
 
-    def budgets(self) -> list[dict[str, Any]]:
-        """All budgets."""
-        return self._pages("/admin/budgets", self.stack.admin_key, "budgets")
-
     def vault_keys(self) -> list[dict[str, Any]]:
         """All keys, with their balances."""
         listed = self._pages("/admin/vault_keys", self.stack.admin_key, "keys")
