@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hazards.referee import Tally
 from hazards.scenarios import HAZARDS
+from hazards.table import Row, cells
 
 from stack.build import ROOT, build
 
@@ -31,8 +34,8 @@ EXPECTED: dict[str, tuple[int, int, list[str]]] = {
     "killed": (5, 3, []),
     "partial": (4, 3, []),
     "overlap": (6, 3, []),
-    "artifact": (4, 3, [CAP, "vault_key_expired"]),
-    "artifact_kept_out": (4, 3, []),
+    "artifact": (5, 3, [CAP, "vault_key_expired"]),
+    "artifact_kept_out": (5, 3, []),
     "unreachable": (5, 3, []),
     "unchanged": (10, 6, []),
 }
@@ -87,6 +90,19 @@ def test_a_hazard_costs_nothing_more_with_keybrake(report: dict[str, Any], name:
     assert row["without"]["charges"] >= charges_without
     assert row["without"]["cents"] > row["due"]["cents"]
     assert row["refused"] == refused
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guides/README.md"])
+def test_the_table_in_the_documents_is_what_came_out(report: dict[str, Any], document: str) -> None:
+    text = (ROOT / document).read_text()
+    for told in report["rows"]:
+        tallies = {part: Tally(**told[part]) for part in ("due", "without", "with_keybrake")}
+        row = Row(told["name"], told["what"], refused=told["refused"], problems=told["problems"], **tallies)
+        written = [re.split(r" {2,}", line) for line in text.splitlines() if line.startswith(row.what)]
+        came = [cell.strip() for cell in cells(row)]
+        if row.without.charges > EXPECTED[row.name][0]:
+            came[2] = written[0][2]
+        assert written == [came], document
 
 
 def test_ledger_and_vendor_agree_to_the_cent_over_all_of_it(report: dict[str, Any]) -> None:

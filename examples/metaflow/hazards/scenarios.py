@@ -10,7 +10,7 @@ import dataclasses
 from typing import Callable, Optional
 
 from hazards.case import Case, Form
-from hazards.flow_run import DEADLINE_S, Ended
+from hazards.flow_run import DEADLINE_S, Ended, FlowRun
 from stack.polling import eventually
 
 # Past the 24 hours for which Stripe knows an idempotency key, and past the end of every vault key.
@@ -92,18 +92,16 @@ def two_runs_at_once(case: Case) -> None:
 
 
 def key_is_read_from_the_artifacts(case: Case) -> Later:
-    """Somebody finds the run in the datastore, much later, and charges with the key that is in it."""
+    """Somebody finds the run in the datastore, at once and again much later, and charges with the key that is in it."""
     run = case.run()
-    if case.form.through_keybrake:
-        answer = case.use_stolen_key(run)
-        case.expect(answer == {"status": 402, "code": "spend_cap_exceeded"}, f"the key is used up: {answer}")
+    _try_stolen_key(case, run, (402, "spend_cap_exceeded"))
+    return lambda: _try_stolen_key(case, run, (401, "vault_key_expired"))
 
-    def later() -> None:
-        answer = case.use_stolen_key(run)
-        wanted = (401, "vault_key_expired") if case.form.through_keybrake else (200, None)
-        case.expect((answer["status"], answer["code"]) == wanted, f"{wanted}, not {answer}")
 
-    return later
+def _try_stolen_key(case: Case, run: FlowRun, with_keybrake: tuple[int, str]) -> None:
+    wanted = with_keybrake if case.form.through_keybrake else (200, None)
+    answer = case.use_stolen_key(run)
+    case.expect((answer["status"], answer["code"]) == wanted, f"{wanted} for the stolen key, not {answer}")
 
 
 def key_is_not_in_the_artifacts(case: Case) -> Optional[Later]:
@@ -211,7 +209,7 @@ HAZARDS = (
     ),
     Hazard(
         "artifact",
-        "key read from an artifact 40 days later",
+        "key read from an artifact, twice",
         Form("artifact_unsafe.py"),
         Form("artifact_safe.py", through_keybrake=True, issues_keys=True),
         key_is_read_from_the_artifacts,

@@ -31,12 +31,13 @@ class Row:
 
 def lines(rows: list[Row]) -> list[str]:
     """The table."""
-    cells = [HEAD, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells]
+    shown = [HEAD, *(cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in shown) for column in range(len(HEAD))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in shown]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """One line, under `HEAD`."""
     tallies = (row.due, row.without, row.with_keybrake)
     return (row.what, *map(_tally, tallies), str(len(row.refused)), "✗" if row.problems else "✓")
 
