@@ -4,7 +4,8 @@ This package is the launcher behind `make run`, `make up` and `make down` (`pyth
 of the end-to-end tests. It needs Python 3.9 and nothing but the standard library.
 
 Here: finding and building the parts, the run folder with its generated keys, starting, watching and ending the
-parts, the demo. Not here: anything that decides about a request or about money; that is the filter and the ledger.
+parts, the demo; for tests and examples the clock that moves, the sandbox's control and the watchdog. Not here: anything
+that decides about a request or about money; that is the filter and the ledger.
 
 From Python::
 

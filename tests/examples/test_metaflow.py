@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from stack.build import ROOT, build
 PYTHON = ROOT / ".tools" / "examples" / "metaflow" / "bin" / "python"
 DEADLINE_S = 900.0
 
-# Charges without Keybrake (at least: on a slow machine Metaflow may kill a branch, which then charges once more), with
-# it, and the reasons of what was refused.
+# Charges without Keybrake, with it, and the reasons of what was refused. Five seconds after a branch has failed
+# Metaflow kills the others: on a very slow machine one may charge once more without Keybrake, or be refused nothing.
 CAP, TRIPPED = "spend_cap_exceeded", "budget_tripped"
 EXPECTED: dict[str, tuple[int, int, list[str]]] = {
     "retry": (4, 3, []),
@@ -89,7 +90,8 @@ def test_a_hazard_costs_nothing_more_with_keybrake(report: dict[str, Any], name:
     assert row["with_keybrake"]["charges"] == charges_with
     assert row["without"]["charges"] >= charges_without
     assert row["without"]["cents"] > row["due"]["cents"]
-    assert row["refused"] == refused
+    assert bool(row["refused"]) == bool(refused)
+    assert not Counter(row["refused"]) - Counter(refused), row["refused"]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guides/README.md"])
@@ -100,8 +102,9 @@ def test_the_table_in_the_documents_is_what_came_out(report: dict[str, Any], doc
         row = Row(told["name"], told["what"], refused=told["refused"], problems=told["problems"], **tallies)
         written = [re.split(r" {2,}", line) for line in text.splitlines() if line.startswith(row.what)]
         came = [cell.strip() for cell in cells(row)]
-        if row.without.charges > EXPECTED[row.name][0]:
-            came[2] = written[0][2]
+        charges_without, _, refused = EXPECTED[row.name]
+        if (row.without.charges, row.refused) != (charges_without, refused):
+            came[2], came[4] = written[0][2], written[0][4]
         assert written == [came], document
 
 
