@@ -19,7 +19,7 @@ CLIENT := clients/python
 CLIENT_VENV := .tools/client
 PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples
 
-.PHONY: help run up down status test test-rust test-e2e test-client test-examples example-metaflow soak fuzz bench bench-quick lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client test-examples example-metaflow envoy-files soak fuzz bench bench-quick lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: python ## measure gate and ledger beside their yardsticks, a million keys
 
 bench-quick: python ## the same in under 90 seconds, once everything is built
 	@exec $(PYTHON) $(BENCH)/bench.py --quick
+
+envoy-files: python ## write envoy/full.yaml and envoy/xds from the template
+	@exec $(PYTHON) -m stack.envoy_files
 
 lint: $(VENV)/.installed ## formatting, clippy, types
 	cargo fmt --all --check

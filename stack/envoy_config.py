@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any, Callable, Optional
 
-from stack.ports import Ports
+from stack.ports import LOOPBACK, Ports
 from stack.vendor import Vendor
 
 ENVOY_FOLDER = Path(__file__).resolve().parent.parent / "envoy"
@@ -34,7 +34,7 @@ class Changes:
 
     # Fields of the plugin configuration, over those of `plugin.example.json`; None takes the field out.
     plugin: Mapping[str, Any] = field(default_factory=dict)
-    # Blocks of the template to leave out: "wasm", "rbac", "tls".
+    # Blocks of the template to leave out: "wasm", "rbac".
     without: tuple[str, ...] = ()
     # A client has this long to send its request.
     request_timeout_ms: int = 30_000
@@ -42,6 +42,15 @@ class Changes:
     stream_idle_timeout_ms: Optional[int] = None
     # The last word on the text of the configuration.
     edit: Optional[Callable[[str], str]] = None
+
+
+@dataclass(frozen=True)
+class LedgerAddress:
+    """Where a ledger is reached over TCP (`keybrake serve --commands-listen`). A name may stand for several."""
+
+    host: str
+    api_port: int
+    commands_port: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ class Surroundings:
     ledger_socket: Path
     access_log: Path
     workers: int
+    # Of the listeners; the admin port is on loopback always.
+    listen_address: str = LOOPBACK
+    # In place of the socket and `ports.ledger`: ledgers on one database, with health checks.
+    ledgers: tuple[LedgerAddress, ...] = ()
+    # A listener for Prometheus.
+    stats_port: Optional[int] = None
 
 
 def plugin_configuration(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,12 +114,33 @@ def render(around: Surroundings, changes: Changes) -> str:
         "sds_vendor_ca": _text(around.sds / "vendor_ca.json"),
         "sds_internal_key": _text(around.sds / "internal_key.json"),
         "ledger_socket": _text(around.ledger_socket),
+        "listen_address": around.listen_address,
+        "stats_port": around.stats_port,
+        "commands_endpoints": "".join(
+            _endpoint(at.host, at.commands_port, f", health_check_config: {{port_value: {at.api_port}}}")
+            for at in around.ledgers
+        ),
+        "api_endpoints": "".join(_endpoint(at.host, at.api_port) for at in around.ledgers),
     }
     text = TEMPLATE.read_text()
-    for block in {*changes.without, *([] if vendor.tls else ["tls"])}:
+    for block in (*changes.without, *_not_wanted(around)):
         text = _left_out(text, block)
     filled = Template(text).substitute(values)
     return changes.edit(filled) if changes.edit else filled
+
+
+def _not_wanted(around: Surroundings) -> Iterator[str]:
+    """Blocks that these surroundings have no use for."""
+    if not around.vendor.tls:
+        yield "tls"
+    if around.stats_port is None:
+        yield "stats"
+    yield "one_ledger" if around.ledgers else "ledgers"
+
+
+def _endpoint(host: str, port: int, more: str = "") -> str:
+    address = f"address: {{socket_address: {{address: {_text(host)}, port_value: {port}}}}}"
+    return f"\n              - endpoint: {{{address}{more}}}"
 
 
 def _left_out(text: str, block: str) -> str:

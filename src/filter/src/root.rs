@@ -77,7 +77,7 @@ impl RootContext for Root {
                 true
             }
             Err(invalid) => {
-                log::error!("plugin configuration: {invalid}");
+                log::error!("{invalid}");
                 false
             }
         }

@@ -64,6 +64,9 @@ impl PluginConfig {
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidConfig> {
         // As text, like packs: the reader for bytes would be a second copy of all its code.
         let text = std::str::from_utf8(bytes).map_err(|error| InvalidConfig(error.to_string()))?;
+        if !text.trim_start().starts_with('{') {
+            return Err(InvalidConfig("wants one JSON object".to_owned()));
+        }
         compile(serde_json::from_str(text).map_err(|error| InvalidConfig(error.to_string()))?)
     }
 }
@@ -74,7 +77,7 @@ impl PluginConfig {
 struct ConfigDto<'a> {
     commands_cluster: Value,
     #[serde(borrow)]
-    vendors: Vec<VendorDto<'a>>,
+    vendors: &'a RawValue,
     ledger_timeout_ms: Option<Value>,
     reserve_deadline_ms: Option<Value>,
     settle_wait_ms: Option<Value>,
@@ -94,7 +97,7 @@ struct VendorDto<'a> {
     pack: &'a RawValue,
     cluster: Value,
     prefix: Option<Value>,
-    hosts: Option<Vec<Value>>,
+    hosts: Option<Value>,
     authority: Option<Value>,
     credential: Option<Value>,
 }
@@ -116,15 +119,7 @@ fn compile(dto: ConfigDto<'_>) -> Made<PluginConfig> {
         batch_max_commands,
         batch_max_bytes,
     } = dto;
-    let vendors = vendors
-        .into_iter()
-        .enumerate()
-        .map(|(position, dto)| compile_vendor(&format!("vendors[{position}]"), dto))
-        .collect::<Made<Vec<_>>>()?;
-    if vendors.is_empty() {
-        return wrong("vendors", "at least one");
-    }
-    refuse_overlap(&vendors)?;
+    let vendors = compile_vendors(vendors)?;
     Ok(PluginConfig {
         commands_cluster: name("commands_cluster", commands_cluster)?,
         vendors,
@@ -166,7 +161,27 @@ fn compile(dto: ConfigDto<'_>) -> Made<PluginConfig> {
     })
 }
 
-fn compile_vendor(at: &str, dto: VendorDto<'_>) -> Made<Vendor> {
+/// Each part is read by itself, so that what is wrong in it is told with its place.
+fn compile_vendors(raw: &RawValue) -> Made<Vec<Vendor>> {
+    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+        return wrong("vendors", "a list of objects, at least one");
+    };
+    let vendors = entries
+        .into_iter()
+        .enumerate()
+        .map(|(position, raw)| compile_vendor(&format!("vendors[{position}]"), raw))
+        .collect::<Made<Vec<_>>>()?;
+    if vendors.is_empty() {
+        return wrong("vendors", "at least one");
+    }
+    refuse_overlap(&vendors)?;
+    Ok(vendors)
+}
+
+fn compile_vendor(at: &str, raw: &RawValue) -> Made<Vendor> {
+    if !raw.get().starts_with('{') {
+        return wrong(at, "an object");
+    }
     let VendorDto {
         pack,
         cluster,
@@ -174,16 +189,12 @@ fn compile_vendor(at: &str, dto: VendorDto<'_>) -> Made<Vendor> {
         hosts,
         authority,
         credential,
-    } = dto;
+    } = serde_json::from_str(raw.get()).map_err(|error| InvalidConfig(format!("{at}: {error}")))?;
     let pack = compile_pack(at, pack)?;
     let prefix = prefix
         .map(|value| compile_prefix(&format!("{at}.prefix"), &value))
         .transpose()?;
-    let hosts = hosts
-        .unwrap_or_default()
-        .into_iter()
-        .map(|value| compile_host(&format!("{at}.hosts"), &value))
-        .collect::<Made<Vec<_>>>()?;
+    let hosts = compile_hosts(&format!("{at}.hosts"), hosts)?;
     if prefix.is_none() && hosts.is_empty() {
         return wrong(at, "wants prefix or hosts");
     }
@@ -244,6 +255,14 @@ fn compile_prefix(at: &str, value: &Value) -> Made<String> {
             at,
             "a path such as /stripe, of letters, digits, _ and -, without a slash at the end",
         ),
+    }
+}
+
+fn compile_hosts(at: &str, value: Option<Value>) -> Made<Vec<String>> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::Array(hosts)) => hosts.iter().map(|host| compile_host(at, host)).collect(),
+        Some(_) => wrong(at, "a list of host names"),
     }
 }
 

@@ -134,9 +134,16 @@ fn mistakes_name_the_field_and_what_is_allowed() {
         (
             "{}".to_owned(),
             "",
-            "invalid type: map, expected a sequence",
+            "vendors: a list of objects, at least one",
         ),
+        ("[5]".to_owned(), "", "vendors[0]: an object"),
+        (r#"["stripe", "c"]"#.to_owned(), "", "vendors[0]: an object"),
         (vendor(""), "", "vendors[0]: wants prefix or hosts"),
+        (
+            vendor(r#", "hosts": "api.stripe.com""#),
+            "",
+            "vendors[0].hosts: a list of host names",
+        ),
         (
             vendor(r#", "prefix": "stripe""#),
             "",
@@ -169,7 +176,7 @@ fn mistakes_name_the_field_and_what_is_allowed() {
         (
             vendor(r#", "hosts": ["a"], "hots": 1"#),
             "",
-            "unknown field `hots`",
+            "vendors[0]: unknown field `hots`",
         ),
         (
             r#"[{"pack": "stipe", "cluster": "c", "prefix": "/a"}]"#.to_owned(),
@@ -189,7 +196,7 @@ fn mistakes_name_the_field_and_what_is_allowed() {
         (
             r#"[{"pack": "stripe", "prefix": "/a"}]"#.to_owned(),
             "",
-            "missing field `cluster`",
+            "vendors[0]: missing field `cluster`",
         ),
     ];
     for (vendors, more, expected) in cases {
