@@ -17,9 +17,9 @@ BENCH := tests/bench
 FUZZ := tests/fuzz
 CLIENT := clients/python
 CLIENT_VENV := .tools/client
-PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples
+PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples tests/compose
 
-.PHONY: help run up down status test test-rust test-e2e test-client test-examples example-metaflow envoy-files soak fuzz bench bench-quick lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client test-examples test-compose example-metaflow envoy-files soak fuzz bench bench-quick lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ example-metaflow: $(METAFLOW_VENV)/.installed ## Metaflow and Stripe's SDK in ev
 
 test-examples: $(VENV)/.installed $(METAFLOW_VENV)/.installed ## every row of the examples' tables
 	$(VENV)/bin/python -m pytest tests/examples $(PYTEST_ARGS)
+
+test-compose: python ## deploy/compose as it is, in a Docker engine of its own (Linux, root; installs docker.io if missing)
+	@exec $(PYTHON) tests/compose/run.py
 
 soak: $(VENV)/.installed ## 200 pairs of crashes from a seed (KEYBRAKE_CRASH_SEED repeats one), 300 sequences on the ledger's model
 	KEYBRAKE_MODEL_CASES=$${KEYBRAKE_MODEL_CASES:-300} KEYBRAKE_MODEL_SEED=$${KEYBRAKE_MODEL_SEED:-random} \

@@ -9,10 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from stack.calls import Answer, NoAnswer, call
-from stack.local import Stack
 
 CAP_USD = 10.99
 CHARGE_CENTS = 299
@@ -31,7 +30,35 @@ class Step:
     proves: str
 
 
-def run(stack: Stack, tell: Callable[[Step], None]) -> None:
+class Controlled(Protocol):
+    """A sandbox vendor that can be asked what it received."""
+
+    @property
+    def control_url(self) -> str:
+        """Its control API."""
+
+
+class Reached(Protocol):
+    """A running gate, wherever it runs."""
+
+    @property
+    def url(self) -> str:
+        """Envoy's egress listener."""
+
+    @property
+    def admin_key(self) -> str:
+        """May issue and revoke."""
+
+    @property
+    def audit_key(self) -> str:
+        """May read the audit."""
+
+    @property
+    def sandbox(self) -> Optional[Controlled]:
+        """None: the vendor cannot be asked."""
+
+
+def run(stack: Reached, tell: Callable[[Step], None]) -> None:
     """Runs the demo and tells each step once it holds. Raises `StepFailed`."""
     try:
         Demo(stack, tell).run()
@@ -42,7 +69,7 @@ def run(stack: Stack, tell: Callable[[Step], None]) -> None:
 class Demo:
     """One run of the demo; each has its own vault key and its own idempotency keys."""
 
-    def __init__(self, stack: Stack, tell: Callable[[Step], None]) -> None:
+    def __init__(self, stack: Reached, tell: Callable[[Step], None]) -> None:
         self.stack = stack
         self.tell = tell
         self.run_id = secrets.token_hex(4)

@@ -1,0 +1,284 @@
+"""Runs deploy/compose as it is: builds its images, starts it, does the main job on it, and looks at what its containers
+may do.
+
+    python3 tests/compose/run.py          # `make test-compose`; Linux, as root
+
+Everything is ended and removed at the end, also when a check fails or the run is killed: see `engine.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+import images  # noqa: E402
+from engine import Docker, engine, in_namespaces, install, require_root  # noqa: E402
+
+from stack import demo  # noqa: E402
+from stack.build import Artifacts  # noqa: E402
+from stack.polling import eventually  # noqa: E402
+
+SERVICES = ("ledger", "sandbox", "envoy")
+HEALTHY_DEADLINE_S = 120.0
+INSIDE = "--inside"
+
+
+class Failed(Exception):
+    """A check that does not hold."""
+
+
+def require(holds: bool, what: object) -> None:
+    """Raises `Failed` unless it holds."""
+    if not holds:
+        raise Failed(str(what))
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """The gate as a workload on this machine reaches it."""
+
+    folder: Path
+    url: str = "http://127.0.0.1:10000"
+    sandbox: Optional[demo.Controlled] = None
+
+    def secret(self, name: str) -> str:
+        """The text of a file that make-secrets made."""
+        return (self.folder / "secrets" / name).read_text().strip()
+
+    @property
+    def admin_key(self) -> str:
+        """May issue and revoke."""
+        return self.secret("admin_key")
+
+    @property
+    def audit_key(self) -> str:
+        """May read the audit."""
+        return self.secret("audit_key")
+
+
+class Compose:
+    """The stack of a compose file."""
+
+    def __init__(self, docker: Docker, folder: Path) -> None:
+        self.docker = docker
+        self.folder = folder
+
+    def __call__(self, *argv: str, check: bool = True) -> str:
+        """Runs docker-compose; what it printed."""
+        file = self.folder / "docker-compose.yml"
+        base = ["docker-compose", "-f", file, "--project-directory", self.folder]
+        return self.docker.run(*base, *argv, check=check, KEYBRAKE_BINARIES="prebuilt").stdout
+
+    def container(self, service: str) -> str:
+        """Its id."""
+        return self("ps", "-q", service).strip()
+
+    def within(self, service: str, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a script in a service's container, as the service's user."""
+        return self.docker.run("docker", "exec", self.container(service), "bash", "-c", script, check=check)
+
+    def about(self, service: str) -> dict[str, Any]:
+        """`docker inspect`."""
+        shown: list[dict[str, Any]] = json.loads(self.docker.run("docker", "inspect", self.container(service)).stdout)
+        return shown[0]
+
+
+def tell(what: str) -> None:
+    """One line of progress."""
+    print(f"  ✓ {what}", flush=True)
+
+
+def check_files(compose: Compose) -> None:
+    """The file is the shipped one, and its profiles can be read."""
+    require(
+        filecmp.cmp(compose.folder / "docker-compose.yml", images.COMPOSE / "docker-compose.yml", False), "same file"
+    )
+    subprocess.run([compose.folder / "make-secrets"], check=True, env={"PATH": os.defpath})
+    for profile in ("postgres", "prometheus"):
+        compose("--profile", profile, "config", "--quiet")
+    mode = (compose.folder / "secrets").stat().st_mode & 0o777
+    require(mode == 0o700, f"the folder with secrets is for its owner: {mode:o}")
+    before = (compose.folder / "secrets" / "admin_key").read_text()
+    subprocess.run([compose.folder / "make-secrets"], check=True, env={"PATH": os.defpath})
+    require((compose.folder / "secrets" / "admin_key").read_text() == before, "a second make-secrets keeps the keys")
+    tell("the compose file, both profiles, the secrets")
+
+
+def start(compose: Compose) -> None:
+    """Builds and starts everything; returns when all are healthy."""
+    compose("build")
+    tell("images built from the Dockerfile, with prebuilt binaries")
+    compose("up", "-d")
+
+    def healthy() -> bool:
+        return all(compose.about(name)["State"]["Health"]["Status"] == "healthy" for name in SERVICES)
+
+    eventually(healthy, HEALTHY_DEADLINE_S, "every container is healthy")
+    tell(f"healthy: {', '.join(SERVICES)}")
+
+
+def started(compose: Compose) -> bool:
+    """Whether there is a container for each service."""
+    return all(compose.container(service) for service in SERVICES)
+
+
+def check_main_job(compose: Compose) -> None:
+    """Key, charge, replay, 403, 402, audit; and what the vendor has seen of it."""
+    demo.run(Gate(compose.folder), lambda step: tell(step.what))
+    ask = r"exec 3<>/dev/tcp/127.0.0.1/12112; printf 'GET /counts HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3; cat <&3"
+    counts = json.loads(compose.within("sandbox", ask).stdout.partition("\n\n")[2])
+    require(counts["executions_total"] == 1, f"one execution at the vendor, not {counts['executions_total']}")
+    require(counts["rejected_credentials"] == [], "the vendor has seen its own secret only")
+    tell("the vendor executed once")
+
+
+def check_confined(compose: Compose, service: str) -> None:
+    """No root, nothing to write to, no capabilities, and no way to get some."""
+    host = compose.about(service)["HostConfig"]
+    require(host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["Privileged"], (service, host))
+    require(host["SecurityOpt"] == ["no-new-privileges:true"], (service, host["SecurityOpt"]))
+    require(compose.within(service, "id -u").stdout.strip() not in ("", "0"), f"{service} does not run as root")
+    status = compose.within(service, "cat /proc/1/status").stdout
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    require(fields["Uid"].split()[0] != "0" and fields["NoNewPrivs"] == "1", (service, fields["Uid"]))
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        require(int(fields[name], 16) == 0, f"{service} has capabilities: {name} {fields[name]}")
+    for place in ("/x", "/usr/local/bin/x", "/etc/x"):
+        wrote = compose.within(service, f"echo x >{place}", check=False)
+        require(wrote.returncode != 0 and "Read-only file system" in wrote.stderr, (service, place, wrote.stderr))
+
+
+def check_no_secret(compose: Compose, service: str) -> None:
+    """In none of its settings, its environment, its log or its image."""
+    folder = compose.folder / "secrets"
+    secrets = [path.read_text().strip() for path in folder.iterdir() if path.is_file()]
+    require(len(secrets) == 5 and all(len(secret) > 20 for secret in secrets), "five secrets")
+    container = compose.container(service)
+    image = compose.about(service)["Image"]
+    shown = {
+        "docker inspect": json.dumps(compose.about(service)),
+        "environment": compose.within(service, "tr '\\0' '\\n' </proc/1/environ; env").stdout,
+        "command line": compose.within(service, "tr '\\0' ' ' </proc/1/cmdline").stdout,
+        "image": compose.docker.run("docker", "history", "--no-trunc", image).stdout,
+    }
+    log = compose.docker.run("docker", "logs", container)
+    shown["log"] = log.stdout + log.stderr
+    for where, text in shown.items():
+        require(not any(secret in text for secret in secrets), f"a secret stands in the {where} of {service}")
+    files = {
+        mount["Source"].rpartition("/")[2] for mount in compose.about(service)["Mounts"] if mount["Type"] == "bind"
+    }
+    wanted = {
+        "ledger": {"admin_key", "audit_key", "internal_key", "postgres_password"},
+        "sandbox": {"sandbox_key"},
+        "envoy": {"sds"},
+    }
+    require(files == wanted[service], f"{service} is given {files}")
+
+
+def check_networks(compose: Compose) -> None:
+    """Only Envoy is reached from this machine, and ledger and sandbox reach nothing but each other and Envoy."""
+    for service in ("ledger", "sandbox"):
+        about = compose.about(service)
+        require(not any((about["NetworkSettings"]["Ports"] or {}).values()), f"{service} publishes no port")
+        for network in about["NetworkSettings"]["Networks"]:
+            inside = json.loads(compose.docker.run("docker", "network", "inspect", network).stdout)[0]
+            require(inside["Internal"], f"{network} has no way out")
+    reached = compose.within("ledger", "exec 3<>/dev/tcp/envoy/9901", check=False)
+    require(reached.returncode != 0, "Envoy's admin port is on its own loopback")
+    published = compose.about("envoy")["NetworkSettings"]["Ports"]
+    addresses = {binding["HostIp"] for bindings in published.values() for binding in bindings or []}
+    require(addresses == {"127.0.0.1"}, f"published on loopback only, not {addresses}")
+    tell("networks: no way around Envoy, no way to its admin port")
+
+
+def check_a_new_secret(compose: Compose) -> None:
+    """A credential that is replaced in the folder counts without a restart."""
+    began = compose.about("envoy")["State"]["StartedAt"]
+    file = compose.folder / "secrets" / "sds" / "stripe_credential.json"
+    right = file.read_text()
+
+    def put(text: str) -> None:
+        file.with_name(".new").write_text(text)
+        file.with_name(".new").rename(file)
+
+    def refused() -> bool:
+        try:
+            demo.run(Gate(compose.folder), lambda _: None)
+        except demo.StepFailed as error:
+            return "401" in str(error)
+        return False
+
+    put(right.replace("Bearer sk_test_sandbox_", "Bearer sk_test_sandbox_x"))
+    eventually(refused, 30, "the vendor refuses another secret")
+    put(right)
+    eventually(lambda: not refused(), 30, "the right secret is back")
+    require(compose.about("envoy")["State"]["StartedAt"] == began, "Envoy was not started again")
+    tell("the vendor's secret replaced without a restart")
+
+
+def check_nothing_left(docker: Docker) -> None:
+    """After `down`."""
+    for what in (("ps", "-aq"), ("volume", "ls", "-q")):
+        left = docker.run("docker", *what).stdout.split()
+        require(left == [], f"docker {' '.join(what)}: {left}")
+    networks = docker.run("docker", "network", "ls", "--format", "{{.Name}}").stdout.split()
+    require(sorted(networks) == ["bridge", "host", "none"], networks)
+    tell("taken down: no container, volume or network is left")
+
+
+def inside(home: Path, cgroup: str, artifacts: Artifacts) -> int:
+    """The test itself, in namespaces of its own; its exit code."""
+    with engine(home, cgroup) as docker:
+        images.load(docker, home)
+        compose = Compose(docker, images.tree(home, artifacts))
+        try:
+            check_files(compose)
+            start(compose)
+            check_main_job(compose)
+            for service in SERVICES:
+                check_confined(compose, service)
+                check_no_secret(compose, service)
+            tell("every container: no root, read-only, no capabilities, no secret to be seen")
+            check_networks(compose)
+            check_a_new_secret(compose)
+        except (Failed, RuntimeError, TimeoutError, demo.StepFailed) as error:
+            print(f"  ✗ {error}", file=sys.stderr)
+            print(compose("logs", "--no-color", "--tail=20", check=False), file=sys.stderr)
+            for service in SERVICES if started(compose) else ():
+                print(service, json.dumps(compose.about(service)["State"]["Health"])[-1500:], file=sys.stderr)
+            return 1
+        finally:
+            compose("down", "--volumes", "--remove-orphans")
+        check_nothing_left(docker)
+    return 0
+
+
+def main() -> int:
+    """The exit code."""
+    require_root()
+    if len(sys.argv) == 7 and sys.argv[1] == INSIDE:
+        home, cgroup, *paths = sys.argv[2:]
+        return inside(Path(home), cgroup, Artifacts(*(Path(path) for path in paths)))
+    install()
+    artifacts = images.prepare()
+    cgroup = f"keybrake-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="keybrake-compose-", ignore_cleanup_errors=True) as home:
+        paths = [str(path) for path in (artifacts.wasm, artifacts.ledger, artifacts.sandbox)]
+        code = in_namespaces([sys.executable, __file__, INSIDE, home, cgroup, *paths], cgroup)
+    print(f"{1 - min(code, 1)} passed, {min(code, 1)} failed", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
