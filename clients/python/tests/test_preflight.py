@@ -157,9 +157,11 @@ def answering(
 
 def test_pages_without_an_end_are_malformed() -> None:
     body = json.dumps(page(ENTRY, next_cursor="again")).encode()
-    with answering(200, body, len(body), asked=[]) as client:
-        with pytest.raises(keybrake.MalformedAnswer, match="do not come to an end"):
-            client.preflight(idempotency_key="k1")
+    with (
+        answering(200, body, len(body), asked=[]) as client,
+        pytest.raises(keybrake.MalformedAnswer, match="do not come to an end"),
+    ):
+        client.preflight(idempotency_key="k1")
 
 
 def page(*entries: Any, next_cursor: Any = None) -> dict[str, Any]:
