@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import pickle
 
+import anyio
 import keybrake
 import pytest
 from keybrake.testing import LocalStack
@@ -65,6 +66,20 @@ def test_a_key_is_revoked_when_its_task_is_cancelled(keybrake_stack: LocalStack,
         return key
 
     assert kb.key(asyncio.run(cancelled())).status == "revoked"
+
+
+def test_a_key_is_revoked_in_a_scope_that_lets_nothing_more_through(
+    keybrake_stack: LocalStack, kb: keybrake.Client
+) -> None:
+    async def cancelled() -> keybrake.VaultKey:
+        async with client(keybrake_stack) as twin:
+            with anyio.CancelScope() as scope:
+                async with twin.vault_key(label="scope", allowed_endpoints=CHARGES, uncapped=True) as key:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+        return key
+
+    assert kb.key(anyio.run(cancelled)).status == "revoked"
 
 
 def test_it_fails_closed_as_well(keybrake_stack: LocalStack) -> None:

@@ -157,10 +157,8 @@ def answering(
 
 def test_pages_without_an_end_are_malformed() -> None:
     body = json.dumps(page(ENTRY, next_cursor="again")).encode()
-    with (
-        answering(200, body, len(body), asked=[]) as client,
-        pytest.raises(keybrake.MalformedAnswer, match="do not come to an end"),
-    ):
+    endless = pytest.raises(keybrake.MalformedAnswer, match="do not come to an end")
+    with answering(200, body, len(body), asked=[]) as client, endless:
         client.preflight(idempotency_key="k1")
 
 

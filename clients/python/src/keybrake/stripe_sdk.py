@@ -44,4 +44,4 @@ def stripe_client(
 def is_spend_cap(error: BaseException) -> bool:
     """Is this Keybrake's own limit? Stripe's SDKs make a `CardError` of every 402, so that without this question a cap
     looks like a customer's declined card."""
-    return getattr(error, "code", None) == "spend_cap_exceeded" and getattr(error, "http_status", None) == 402
+    return getattr(error, "code", None) == "spend_cap_exceeded"
