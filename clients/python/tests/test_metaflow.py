@@ -82,6 +82,17 @@ def test_a_flow_in_which_everything_fails_once_charges_once(
     assert "vault_key_" not in ended.stdout
 
 
+def test_a_key_is_no_artifact_and_a_fallback_gets_none(
+    kb: keybrake.Client, keybrake_stack: LocalStack, installed: Path, tmp_path: Path
+) -> None:
+    environment = keybrake_stack.environment
+    ended = run_flow("careless_flow.py", installed=installed, folder=tmp_path, environment=environment)
+    assert ended.returncode != 0 and 'Cannot pickle dump artifact named "key"' in ended.stdout, ended.stdout
+    keys = list(kb.keys(label_prefix="metaflow/CarelessFlow/"))
+    assert [(key.label.rpartition("/")[2], key.status) for key in keys] == [("0", "revoked")]
+    assert b"vault_key_" not in written(tmp_path)
+
+
 def test_a_step_without_a_cap_does_not_begin(installed: Path, tmp_path: Path) -> None:
     ended = run_flow("one_step_flow.py", installed=installed, folder=tmp_path, environment={})
     assert ended.returncode != 0 and "@spend_cap needs one of daily_usd_cap" in ended.stdout

@@ -10,8 +10,9 @@ from typing import Any, Optional
 
 from keybrake.client import Client
 from keybrake.settings import Role
+from keybrake.telling import LOG
 
-__all__ = ["environment", "issue_until_exit", "task_key"]
+__all__ = ["environment", "issue_until_exit", "revoke_earlier", "task_key"]
 
 
 @contextlib.contextmanager
@@ -19,12 +20,26 @@ def task_key(task: str, attempt: str, variable: str, grant: Mapping[str, Any]) -
     """A key in the environment variable for the body, revoked at its end; the admin's key is not in the environment
     meanwhile. Keys of earlier attempts at the same `task` are revoked first: one that was killed could not do it."""
     with Client() as client:
-        client.revoke_all(label_prefix=f"{task}/")
+        _revoke_earlier(client, task)
         with (
             client.vault_key(**{**grant, "label": f"{task}/{attempt}"}) as key,
             environment({variable: key.secret, Role.ADMIN.value: None}),
         ):
             yield
+
+
+def revoke_earlier(task: str) -> None:
+    """Revokes what earlier attempts at the task left behind. A failure is logged: this comes before code that is to run
+    whatever happens."""
+    try:
+        with Client() as client:
+            _revoke_earlier(client, task)
+    except Exception as failure:
+        LOG.error("vault keys of %s are perhaps not revoked, and live until they expire: %s", task, failure)
+
+
+def _revoke_earlier(client: Client, task: str) -> None:
+    client.revoke_all(label_prefix=f"{task}/")
 
 
 def issue_until_exit(grant: Mapping[str, Any]) -> str:

@@ -65,6 +65,26 @@ class SpendCapDecorator(StepDecorator):
         if all(self.attributes[cap] is None for cap in CAPS):
             raise MetaflowException(f"@spend_cap needs one of {', '.join(CAPS)}")
 
+    def task_pre_step(
+        self,
+        step_name: str,  # noqa: ARG002 (Metaflow's signature)
+        task_datastore: Any,  # noqa: ARG002
+        metadata: Any,  # noqa: ARG002
+        run_id: str,  # noqa: ARG002
+        task_id: str,  # noqa: ARG002
+        flow: Any,  # noqa: ARG002
+        graph: Any,  # noqa: ARG002
+        retry_count: int,
+        max_user_code_retries: int,
+        ubf_context: Optional[str],  # noqa: ARG002
+        inputs: Any,  # noqa: ARG002
+    ) -> None:
+        """Before the fallback of `@catch`: revokes what the attempts before it left behind."""
+        if retry_count > max_user_code_retries:
+            from keybrake.task_keys import revoke_earlier  # noqa: PLC0415 (see mfextinit_keybrake.py)
+
+            revoke_earlier(_task())
+
     def task_decorate(
         self,
         step_func: Callable[..., None],
@@ -81,11 +101,9 @@ class SpendCapDecorator(StepDecorator):
         @functools.wraps(step_func)
         def with_a_key(*inputs: Any) -> None:
             from keybrake.task_keys import task_key  # noqa: PLC0415 (see mfextinit_keybrake.py)
-            from metaflow import current  # noqa: PLC0415 (Metaflow is being loaded when this module is)
 
-            task = f"metaflow/{current.flow_name}/{current.run_id}/{current.step_name}/{current.task_id}"
             grant = {name: self._value(name, flow) for name in GRANT}
-            with task_key(task, str(retry_count), self.attributes["variable"], grant):
+            with task_key(_task(), str(retry_count), self.attributes["variable"], grant):
                 step_func(*inputs)
 
         return with_a_key
@@ -93,3 +111,10 @@ class SpendCapDecorator(StepDecorator):
     def _value(self, name: str, flow: Any) -> Any:
         value = self.attributes[name]
         return value(flow) if callable(value) else value
+
+
+def _task() -> str:
+    """What the labels of the task's keys begin with."""
+    from metaflow import current  # noqa: PLC0415 (Metaflow is being loaded when this module is)
+
+    return f"metaflow/{current.flow_name}/{current.run_id}/{current.step_name}/{current.task_id}"
