@@ -18,6 +18,7 @@ from hazards.scenarios import HAZARDS
 from hazards.table import Row, cells
 
 from stack.build import ROOT, build
+from stack.polling import eventually
 
 PYTHON = ROOT / ".tools" / "examples" / "metaflow" / "bin" / "python"
 DEADLINE_S = 900.0
@@ -113,27 +114,45 @@ def test_ledger_and_vendor_agree_to_the_cent_over_all_of_it(report: dict[str, An
     assert report["holds"]
 
 
+def until_the_stack_is_up(runner: subprocess.Popen[str], folder: Path) -> None:
+    """Reads what the runner says so far."""
+    assert runner.stderr is not None
+    said = []
+    for line in runner.stderr:
+        said.append(line)
+        if "the stack is up" in line:
+            break
+    assert list(folder.glob("keybrake-metaflow-*/run/pids/*.json")), said
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither a program nor a file."""
     with start("resume", TMPDIR=str(tmp_path)) as runner:
-        assert runner.stderr is not None
-        first = runner.stderr.readline()
-        assert "the stack is up" in first, first
-        assert list(tmp_path.glob("keybrake-metaflow-*/run/pids/*.json")), "the stack's programs run"
+        until_the_stack_is_up(runner, tmp_path)
         runner.send_signal(signal.SIGTERM)
         _, wrong = runner.communicate(timeout=60)
     assert (runner.returncode, "interrupted" in wrong) == (1, True), wrong
     assert list(tmp_path.iterdir()) == []
-    here = [line for line in commands() if str(tmp_path) in line]
-    assert here == []
+    assert programs_in(tmp_path) == []
 
 
-def commands() -> list[str]:
-    """The command lines of all programs."""
+def test_the_stack_of_a_run_that_is_killed_ends(tmp_path: Path) -> None:
+    with start("resume", TMPDIR=str(tmp_path)) as runner:
+        until_the_stack_is_up(runner, tmp_path)
+        assert programs_in(tmp_path)
+        runner.kill()
+    # The flows that were at work go on until they find nobody.
+    eventually(lambda: not programs_in(tmp_path), 60, "the end of everything that the run had started")
+
+
+def programs_in(folder: Path) -> list[str]:
+    """The command lines that name this folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
+        if str(folder) in command:
+            found.append(command)
     return found

@@ -1,4 +1,4 @@
-"""`python -m hazards [--json] [NAME …]`, from `make example-metaflow`."""
+"""Runs billing flows into every hazard, without Keybrake and with it, and counts what the vendor charged."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _later(one: Played, case: Case, later: Later) -> None:
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when every row holds."""
-    parser = argparse.ArgumentParser(prog="python -m hazards", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make example-metaflow EXAMPLE_ARGS=", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document; amounts in cents")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs, books and datastores")
     known = {hazard.name: hazard for hazard in HAZARDS}
@@ -113,6 +113,7 @@ def main(arguments: list[str]) -> int:
     def say(line: str) -> None:
         print(f"keybrake: {line}", file=sys.stderr, flush=True)
 
+    say("starting a stack (the first time it is built, which takes some minutes)")
     folder = Path(tempfile.mkdtemp(prefix="keybrake-metaflow-"))
     try:
         with signals_raise(), watched(folder), Trial(folder) as trial:
