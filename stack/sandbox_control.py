@@ -35,11 +35,6 @@ class SandboxControl:
         `body_contains`); None is for ever."""
         self._call("POST", "/faults", {"match": matching, "times": times, "fault": dict(fault)})
 
-    def faults(self) -> list[dict[str, Any]]:
-        """All faults, with what is left of their `times`, and `hits`."""
-        listed: list[dict[str, Any]] = self._call("GET", "/faults")["faults"]
-        return listed
-
     def clear_faults(self) -> None:
         """Ends all faults."""
         self._call("DELETE", "/faults")
