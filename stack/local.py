@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from stack import build, envoy_binary
 from stack.child import Child
-from stack.envoy_config import Changes, Surroundings
+from stack.envoy_config import Changes, LedgerAddress, Surroundings
 from stack.envoy_node import EnvoyNode, drain
 from stack.errors import StackError
 from stack.interruption import signals_held
@@ -191,8 +191,11 @@ class Stack:
         self.say(f"Envoy on {self.url} (every vendor) and {self.stripe_url} (Stripe); the gate is proven")
         self.folder.write_env(self.url)
 
-    def add_envoy(self, ports: Ports, changes: Optional[Changes] = None) -> EnvoyNode:
-        """Starts one more Envoy on these ports before the same ledger and vendor. Raises `StackError`."""
+    def add_envoy(
+        self, ports: Ports, changes: Optional[Changes] = None, ledgers: Sequence[LedgerAddress] = ()
+    ) -> EnvoyNode:
+        """Starts one more Envoy on these ports before the same vendor and the same ledger, or before these ledgers.
+        Raises `StackError`."""
         name = f"envoy-{len(self.envoys) + 1}" if self.envoys else "envoy"
         around = Surroundings(
             node=name,
@@ -203,6 +206,7 @@ class Stack:
             ledger_socket=self.socket,
             access_log=self.folder.log_file(f"{name}-access"),
             workers=self.options.workers,
+            ledgers=tuple(ledgers),
         )
         node = EnvoyNode(
             name, self._envoy_binary, self.folder, around, changes or self.options.changes, self.child_environment()
