@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
-from harness import Keybrake
+from harness import Keybrake, fresh_key
 from launcher import Launcher
 
 from stack import build, envoy_binary
 from stack.watchdog import watched
+
+# Variables of the tests themselves: how many pairs of crashes, from which seed.
+CRASHES = "KEYBRAKE_CRASH_"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,7 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """What the shell knows about a real vendor, or about a stack of its own, must not reach the tests. And a SIGTERM
     ends the run as a Ctrl-C does, with all fixtures torn down."""
     for name in [name for name in os.environ if name.startswith(("STRIPE_", "KEYBRAKE_"))]:
-        del os.environ[name]
+        if not name.startswith(CRASHES):
+            del os.environ[name]
+    # Processes that share a run draw the same.
+    os.environ.setdefault(f"{CRASHES}SEED", fresh_key("seed"))
     if config.getoption("--envoy") == "oldest":
         # What the launchers that tests start go by, too.
         os.environ["ENVOY_BIN"] = str(envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS))

@@ -40,7 +40,7 @@ CAP_USD = "3.00"
 # For as long the vendor sits on a request that waits for a kill; it goes on with it by itself afterwards.
 VENDOR_DELAY_MS = 1_500
 DEADLINE_S = 60
-SEED = os.environ.get("KEYBRAKE_CRASH_SEED") or fresh_key("seed")
+SEED = os.environ["KEYBRAKE_CRASH_SEED"]
 PAIRS = int(os.environ.get("KEYBRAKE_CRASH_PAIRS", "6"))
 
 
