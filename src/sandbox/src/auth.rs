@@ -1,4 +1,4 @@
-//! Who calls: the one accepted secret, and what is remembered of anything else.
+//! Who calls: the accepted secret, and what is remembered of anything else.
 //!
 //! Of a credential that is not accepted only the SHA-256 and the first characters are kept, never the whole text.
 
@@ -13,10 +13,9 @@ use crate::answer::ApiError;
 
 const PREFIX_CHARS: usize = 12;
 
-/// The one accepted secret.
+/// The accepted secret; several while it is being rolled, when a vendor takes the old one and the new one.
 pub struct Secret {
-    text: String,
-    seen: Credential,
+    accepted: Vec<(String, Credential)>,
 }
 
 /// What may be shown of a credential.
@@ -44,7 +43,7 @@ impl Credential {
 /// How a request's credentials were judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// The one secret, once.
+    /// An accepted secret, once.
     Accepted(Credential),
     /// No credential at all.
     Missing,
@@ -59,13 +58,14 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// This text as the accepted secret.
+    /// Each line of this text as an accepted secret.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self {
-            text: text.to_owned(),
-            seen: Credential::of(text.as_bytes()),
-        }
+        let accepted = text
+            .lines()
+            .map(|line| (line.to_owned(), Credential::of(line.as_bytes())))
+            .collect();
+        Self { accepted }
     }
 
     /// Judges all `Authorization` headers of a request. Only `Bearer` is accepted: the official SDKs and the gate send no
@@ -76,10 +76,15 @@ impl Secret {
         let Some(first) = values.next() else {
             return Judged::Missing;
         };
-        if first.as_bytes().strip_prefix(b"Bearer ") == Some(self.text.as_bytes())
+        let bearer = first.as_bytes().strip_prefix(b"Bearer ");
+        let known = self
+            .accepted
+            .iter()
+            .find(|(text, _)| bearer == Some(text.as_bytes()));
+        if let Some((_, seen)) = known
             && values.next().is_none()
         {
-            return Judged::Accepted(self.seen.clone());
+            return Judged::Accepted(seen.clone());
         }
         let all = headers.get_all(AUTHORIZATION).iter();
         Judged::Rejected(
@@ -159,6 +164,25 @@ mod tests {
             &["Bearer sk_test_sandbox_one", "Bearer sk_test_sandbox_one"],
         ] {
             assert!(matches!(judge(values), Judged::Rejected(_)), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn while_a_secret_is_rolled_the_old_and_the_new_are_accepted() {
+        let rolling = Secret::new("sk_test_sandbox_old\nsk_test_sandbox_new");
+        for (presented, accepted) in [
+            ("Bearer sk_test_sandbox_old", true),
+            ("Bearer sk_test_sandbox_new", true),
+            ("Bearer sk_test_sandbox_", false),
+            ("Bearer ", false),
+        ] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, presented.parse().unwrap())]);
+            let judged = rolling.judge(&headers);
+            assert_eq!(
+                matches!(judged, Judged::Accepted(_)),
+                accepted,
+                "{presented}"
+            );
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, env = "KEYBRAKE_SANDBOX_CONTROL_PORT", default_value_t = 12112)]
     pub control_port: u16,
 
-    /// File with the only secret that is accepted
+    /// File with the only secret that is accepted; with several, one a line, while a secret is being rolled
     #[arg(long, env = "KEYBRAKE_SANDBOX_SECRET_FILE", value_name = "FILE")]
     pub secret_file: PathBuf,
 
@@ -98,7 +98,9 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// The file is empty, or holds what no header can carry.
-    #[error("the secret file {path} must hold one secret of visible ASCII characters")]
+    #[error(
+        "the secret file {path} must hold one secret of visible ASCII characters, or one a line"
+    )]
     NoSecret {
         /// The file.
         path: String,
@@ -136,13 +138,15 @@ impl Args {
             Ok(text) => text,
             Err(source) => return Err(SecretError::Unreadable { path, source }),
         };
-        let secret = text.trim();
-        if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+        let secrets = text.trim();
+        let unfit = |line: &str| line.is_empty() || !line.bytes().all(|b| b.is_ascii_graphic());
+        if secrets.is_empty() || secrets.lines().any(unfit) {
             return Err(SecretError::NoSecret { path });
         }
-        if secret.starts_with("sk_live_") || secret.starts_with("rk_live_") {
+        let live = |line: &str| line.starts_with("sk_live_") || line.starts_with("rk_live_");
+        if secrets.lines().any(live) {
             return Err(SecretError::Live { path });
         }
-        Ok(Secret::new(secret))
+        Ok(Secret::new(secrets))
     }
 }
