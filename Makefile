@@ -19,7 +19,7 @@ CLIENT := clients/python
 CLIENT_VENV := .tools/client
 PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples tests/compose
 
-.PHONY: help run up down status test test-rust test-e2e test-client test-examples test-compose example-metaflow envoy-files soak fuzz bench bench-quick lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client test-examples test-compose example-metaflow envoy-files soak fuzz bench bench-quick release lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-quick: python ## the same in under 90 seconds, once everything is built
 
 envoy-files: python ## write envoy/full.yaml and envoy/xds from the template
 	@exec $(PYTHON) -m stack.envoy_files
+
+release: python ## the filter, its checksum and an OCI layout in dist/, built twice in different folders and compared
+	@exec $(PYTHON) -m stack.release --check
 
 lint: $(VENV)/.installed ## formatting, clippy, types
 	cargo fmt --all --check

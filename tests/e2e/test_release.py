@@ -1,0 +1,51 @@
+"""`make release`: the OCI layout is whole, and the same module makes the same layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from stack import build, release
+
+
+def blob(layout: Path, about: dict[str, Any]) -> bytes:
+    """What a descriptor names; fails unless digest and size are right."""
+    algorithm, _, digest = about["digest"].partition(":")
+    content: bytes = (layout / "blobs" / str(algorithm) / str(digest)).read_bytes()
+    assert hashlib.new(algorithm, content).hexdigest() == digest
+    assert len(content) == about["size"]
+    return content
+
+
+def test_the_layout_leads_from_its_index_to_the_module(tmp_path: Path, artifacts: build.Artifacts) -> None:
+    layout = tmp_path / "oci"
+    image = release.write_layout(artifacts.wasm, layout, "0.1.0")
+    assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    (about,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert about["digest"] == image
+    manifest = json.loads(blob(layout, about))
+    assert manifest["mediaType"] == about["mediaType"] == release.MANIFEST_TYPE
+    assert json.loads(blob(layout, manifest["config"])) == {}
+    (layer,) = manifest["layers"]
+    assert layer["mediaType"] == release.LAYER_TYPE
+    assert blob(layout, layer) == artifacts.wasm.read_bytes()
+    assert len(list((layout / "blobs" / "sha256").iterdir())) == 3
+
+
+def test_the_same_module_makes_the_same_layout(tmp_path: Path, artifacts: build.Artifacts) -> None:
+    def digests(name: str) -> list[tuple[str, str]]:
+        layout = tmp_path / name
+        release.write_layout(artifacts.wasm, layout, "0.1.0")
+        return sorted(
+            (str(file.relative_to(layout)), hashlib.sha256(file.read_bytes()).hexdigest())
+            for file in layout.rglob("*")
+            if file.is_file()
+        )
+
+    assert digests("one") == digests("other")
+
+
+def test_the_version_is_the_workspaces() -> None:
+    assert release.workspace_version() == "0.1.0"
