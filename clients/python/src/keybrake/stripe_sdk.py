@@ -23,8 +23,9 @@ def stripe_client(
     """The official `stripe.StripeClient` with a vault key, every address of it Keybrake's.
 
     Without `key` the vault key of the environment variable `VAULT_KEY` is used, without `url` `KEYBRAKE_URL`.
-    `options` are those of `StripeClient`. Its own retries stay as they are (two): it sends the same idempotency key
-    with each, Keybrake says which answers are worth another try, and an execution is never repeated.
+    `options` are those of `StripeClient`. It tries once, or as often as `max_network_retries` says:
+    the same idempotency key goes with each try, Keybrake says which answers are worth another one, and an execution is
+    never repeated.
 
     Raises `SettingMissing`, `ValueError` for what is no vault key (a real Stripe secret never leaves by mistake) and
     `ImportError` without the package `stripe` (`pip install 'keybrake[stripe]'`).
