@@ -64,6 +64,12 @@ def envoy() -> Path:
 
 
 @pytest.fixture(scope="session")
+def oldest_envoy() -> Path:
+    """The binary of the oldest Envoy that is supported."""
+    return envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS)
+
+
+@pytest.fixture(scope="session")
 def keybrake(stacks_folder: Path, artifacts: build.Artifacts, envoy: Path) -> Iterator[Keybrake]:
     """One stack for the whole session, as shipped."""
     kb = Keybrake.start(stacks_folder / "shared", artifacts, envoy=envoy)
