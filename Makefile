@@ -11,15 +11,17 @@ METAFLOW_VENV := .tools/examples/metaflow
 PYTEST_ARGS ?=
 # Tests mostly wait: so many files run at once, each with stacks of its own.
 AT_ONCE := --numprocesses 3 --dist loadfile
+# The examples that share a runner and one table; `make example-NAME` runs one of them.
+EXAMPLES := agent celery
 EXAMPLE_ARGS ?=
 E2E := tests/e2e
 BENCH := tests/bench
 FUZZ := tests/fuzz
 CLIENT := clients/python
 CLIENT_VENV := .tools/client
-PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) $(METAFLOW) tests/examples tests/compose
+PYTHON_CODE := stack $(E2E) $(BENCH) $(FUZZ) $(CLIENT) examples tests/examples tests/compose
 
-.PHONY: help run up down status test test-rust test-e2e test-client test-examples test-compose example-metaflow envoy-files soak fuzz bench bench-quick release lint fmt clean python rack
+.PHONY: help run up down status test test-rust test-e2e test-client test-examples test-compose example-metaflow examples $(EXAMPLES:%=example-%) envoy-files soak fuzz bench bench-quick release lint fmt clean python rack
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +56,12 @@ test-client: $(CLIENT_VENV)/.installed ## the Python client against a real stack
 
 example-metaflow: $(METAFLOW_VENV)/.installed ## Metaflow and Stripe's SDK in every hazard, without Keybrake and with it (EXAMPLE_ARGS=--json)
 	@PYTHONPATH=$(METAFLOW):. exec $(METAFLOW_VENV)/bin/python -m hazards $(EXAMPLE_ARGS)
+
+examples: $(EXAMPLES:%=.tools/examples/%/.installed) ## the same for agents and other orchestrators, one table; make example-NAME is one of them
+	@exec $(PYTHON) -m examples.runner $(EXAMPLES) -- $(EXAMPLE_ARGS)
+
+$(EXAMPLES:%=example-%): example-%: .tools/examples/%/.installed
+	@exec $(PYTHON) -m examples.runner $* -- $(EXAMPLE_ARGS)
 
 test-examples: $(VENV)/.installed $(METAFLOW_VENV)/.installed ## every row of the examples' tables
 	$(VENV)/bin/python -m pytest tests/examples $(PYTEST_ARGS)
@@ -120,12 +128,12 @@ $(CLIENT_VENV)/.installed: $(CLIENT)/tests/requirements.txt | python
 	@$(CLIENT_VENV)/bin/pip check --disable-pip-version-check
 	@touch $@
 
-$(METAFLOW_VENV)/.installed: $(METAFLOW)/requirements.txt $(shell find $(CLIENT)/src $(CLIENT)/pyproject.toml -name '*.py' -o -name '*.toml') | python
+.tools/examples/%/.installed: examples/%/requirements.txt $(shell find $(CLIENT)/src $(CLIENT)/pyproject.toml -name '*.py' -o -name '*.toml') | python
 	@mkdir -p $(@D)
-	@$(PYTHON) -m venv $(METAFLOW_VENV) || { echo "keybrake: python3-venv is missing: the example needs it" >&2; exit 1; }
-	$(METAFLOW_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(METAFLOW)/requirements.txt
-	$(METAFLOW_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall ./$(CLIENT)
-	@$(METAFLOW_VENV)/bin/pip check --disable-pip-version-check
+	@$(PYTHON) -m venv $(@D) || { echo "keybrake: python3-venv is missing: the example needs it" >&2; exit 1; }
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall ./$(CLIENT)
+	@$(@D)/bin/pip check --disable-pip-version-check
 	@touch $@
 
 $(E2E)/node/node_modules/.installed: $(E2E)/node/package-lock.json

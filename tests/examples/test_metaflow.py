@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hazards.referee import Tally
 from hazards.scenarios import HAZARDS
-from hazards.table import Row, cells
 
+from examples.runner.referee import Tally
+from examples.runner.table import Row, cells
 from stack.build import ROOT, build
 from stack.polling import eventually
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hazards.referee import balance_problems, refusals, safe_problems, unsafe_problems
+
+from examples.runner.referee import balance_problems, refusals, safe_problems, unsafe_problems
 
 DUE = {("cus_a", "2026-07"): 999, ("cus_b", "2026-07"): 2999}
 

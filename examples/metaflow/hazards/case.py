@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
 
-from hazards.flow_run import DEADLINE_S, FLOWS, Ended, FlowRun, ScenarioFailed
-from hazards.trial import Trial
+from examples.runner.case import PERIOD, Case
+from examples.runner.program import DEADLINE_S, Ended, ScenarioFailed
+from examples.runner.trial import Trial
+from hazards.flow_run import FlowRun
 
-PRICES_USD = {"a": "9.99", "b": "29.99", "c": "99.99"}
-PERIOD = "2026-07"
 STOLEN_KEY = Path(__file__).resolve().parent / "stolen_key.py"
 
 
@@ -37,33 +34,15 @@ class Form:
     unchanged: bool = False
 
 
-class Case:
-    """A form and what happens to it. Every customer is this case's alone, so that the vendor's counts are too."""
+class MetaflowCase(Case):
+    """A form and what happens to it, with a datastore of its own."""
 
     def __init__(self, trial: Trial, name: str, form: Form) -> None:
-        self.trial = trial
-        self.name = name
+        super().__init__(trial, name)
         self.form = form
-        self.folder = trial.folder / name
-        self.folder.mkdir()
-        self.customers = {letter: f"cus_{name}_{letter}" for letter in PRICES_USD}
-        self._periods = {PERIOD}
         self._runs = 0
-        self._database = self.folder / "billing.db"
-        self._faults = self.folder / "faults"
-        self._faults.mkdir()
-        self._set_up_books()
-        self._budget = f"billing-{name}"
         if form.draws_from_budget:
-            trip_on = {"refusals": 1, "within_seconds": 3600}
-            trial.admin("POST", "/admin/budgets", {"name": self._budget, "uncapped": True, "trip_on": trip_on})
-
-    def _set_up_books(self) -> None:
-        with sqlite3.connect(self._database) as database:
-            database.execute("CREATE TABLE customers (customer TEXT PRIMARY KEY, price_usd TEXT, contract_usd TEXT)")
-            database.execute("CREATE TABLE charges (customer TEXT, period TEXT, charge_id TEXT)")
-            for letter, price in PRICES_USD.items():
-                database.execute("INSERT INTO customers VALUES (?, ?, ?)", (self.customers[letter], price, price))
+            self.create_budget(uncapped=True)
 
     # What happens
 
@@ -75,8 +54,8 @@ class Case:
 
     def start(self, *, period: str = PERIOD, url: Optional[str] = None) -> FlowRun:
         """Starts the flow, through another Envoy when a `url` is given."""
-        self._periods.add(period)
-        budget = ["--budget", self._budget] if self.form.draws_from_budget else []
+        self.periods.add(period)
+        budget = ["--budget", self.budget] if self.form.draws_from_budget else []
         return self._start(["run", "--period", period, *budget], period, url)
 
     def resume(self, failed: FlowRun, *, url: Optional[str] = None) -> FlowRun:
@@ -85,56 +64,12 @@ class Case:
         run.wait()
         return run
 
-    def fail_next_write(self, letter: str) -> None:
-        """The next write of this customer to the books fails, once."""
-        (self._faults / self.customers[letter]).touch()
-
-    def price_list_in_cents(self, letters: str) -> None:
-        """Sales import these prices in cents; the flow takes them for dollars."""
-        self._set_prices({letter: str(int(Decimal(PRICES_USD[letter]) * 100)) for letter in letters})
-
-    def price_list_mended(self) -> None:
-        """In dollars again."""
-        self._set_prices(PRICES_USD)
-
-    def _set_prices(self, prices: Mapping[str, str]) -> None:
-        with sqlite3.connect(self._database) as database:
-            for letter, price in prices.items():
-                database.execute(
-                    "UPDATE customers SET price_usd = ? WHERE customer = ?", (price, self.customers[letter])
-                )
-
-    def open_tripped_budget(self) -> None:
-        """What an operator does who has seen why the brake tripped."""
-        state = self.trial.admin("GET", f"/admin/budgets/{self._budget}")["state"]
-        self.expect(state == "tripped", f"the brake has tripped; the budget is {state}")
-        self.trial.admin("PATCH", f"/admin/budgets/{self._budget}", {"state": "open"})
-
     # What is seen
-
-    def due(self) -> dict[tuple[str, str], int]:
-        """What is right: cents by customer and period."""
-        return {
-            (self.customers[letter], period): int(Decimal(price) * 100)
-            for letter, price in PRICES_USD.items()
-            for period in self._periods
-        }
-
-    def charges(self, letter: Optional[str] = None) -> list[dict[str, Any]]:
-        """The vendor's own charges of these customers."""
-        wanted = [self.customers[letter]] if letter else list(self.customers.values())
-        found = self.trial.sandbox.objects("charges")
-        return [charge for charge in found if charge["customer"] in wanted and charge["status"] == "succeeded"]
-
-    def expect(self, holds: bool, what: str) -> None:
-        """Raises `ScenarioFailed` unless it holds."""
-        if not holds:
-            raise ScenarioFailed(f"expected of {self.name}: {what}")
 
     def use_stolen_key(self, run: FlowRun) -> dict[str, Any]:
         """What somebody gets who reads a key from the run's artifacts and charges a customer once more."""
         argv = [sys.executable, str(STOLEN_KEY), f"BillingFlow/{run.run_id}/start", self.customers["a"]]
-        environment = {**self.trial.flow_environment(), **self._environment(PERIOD, None), "PYTHONPATH": str(FLOWS)}
+        environment = {**self._metaflow_environment(), **self._environment(PERIOD, None)}
         if self.form.through_keybrake:
             environment["STRIPE_API_BASE"] = f"{self.trial.stack.url}/stripe"
         done = subprocess.run(
@@ -161,46 +96,43 @@ class Case:
 
     def _start(self, arguments: list[str], period: str, url: Optional[str]) -> FlowRun:
         self._runs += 1
-        folder = self.folder / f"run-{self._runs}"
-        return self.trial.start(self.form.flow, arguments, self._environment(period, url), folder)
+        environment = {**self._metaflow_environment(), **self._environment(period, url)}
+        run = FlowRun(self.form.flow, arguments, environment, self.folder / f"run-{self._runs}")
+        self.trial.kept(run)
+        return run
+
+    def _metaflow_environment(self) -> dict[str, str]:
+        """A local Metaflow that has nobody to talk to."""
+        return {
+            **self.trial.environment(),
+            "METAFLOW_HOME": str(self.trial.folder / "metaflow"),
+            "METAFLOW_USER": "billing",
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
+            "METAFLOW_DEFAULT_EVENT_LOGGER": "nullSidecarLogger",
+            "METAFLOW_DEFAULT_MONITOR": "nullSidecarMonitor",
+            "METAFLOW_CLIENT_CACHE_PATH": str(self.trial.folder / "metaflow-cache"),
+        }
 
     def _environment(self, period: str, url: Optional[str]) -> dict[str, str]:
         environment = {
-            "BILLING_DB": str(self._database),
-            "BILLING_DB_FAULTS": str(self._faults),
+            **self.books_environment(),
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.folder / "datastore"),
         }
         if not self.form.through_keybrake:
             return {**environment, **self.trial.direct_environment()}
         gate = url or self.trial.stack.url
         if self.form.unchanged:
-            key = self._issue(idempotency="derived", derive_scope=period)
+            key = self.issue(idempotency="derived", derive_scope=period)
             return {**environment, "STRIPE_API_BASE": f"{gate}/stripe", "STRIPE_SECRET_KEY": key}
         environment["KEYBRAKE_URL"] = gate
         if self.form.issues_keys:
             environment["KEYBRAKE_ADMIN_KEY"] = self.trial.stack.admin_key
         else:
-            environment["VAULT_KEY"] = self._issue()
+            environment["VAULT_KEY"] = self.issue()
         if self.form.asks_audit:
             environment["KEYBRAKE_AUDIT_KEY"] = self.trial.stack.audit_key
         return environment
-
-    def _issue(self, **more: object) -> str:
-        """A vault key for one run: what all contracts come to, for these customers."""
-        issued = self.trial.admin(
-            "POST",
-            "/admin/vault_keys",
-            {
-                "label": f"{self.name}-{self._runs}",
-                "vendor": "stripe",
-                "allowed_endpoints": ["POST /v1/charges"],
-                "constraints": {"customer": sorted(self.customers.values())},
-                "lifetime_usd_cap": str(sum(map(Decimal, PRICES_USD.values()))),
-                "expires_in_seconds": 7200,
-                **more,
-            },
-        )
-        return str(issued["vault_key"])
 
 
 def _unpacked(path: Path) -> bytes:

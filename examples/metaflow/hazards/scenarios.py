@@ -1,46 +1,32 @@
 """What happens to the flows. The same happens to both forms of a hazard, wherever that can be.
 
 A scenario that needs time to pass returns what happens after it: all scenarios' first parts run, then the clock that
-ledger and vendor read is moved on by `LATER_HOURS`, then the rest.
+ledger and vendor read is moved on by `play.LATER_HOURS`, then the rest.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Callable, Optional
 
-from hazards.case import Case, Form
-from hazards.flow_run import DEADLINE_S, Ended, FlowRun
+from examples.runner.play import Hazard, Later
+from examples.runner.program import DEADLINE_S, Ended
+from examples.runner.trial import Trial
+from hazards.case import Form, MetaflowCase
+from hazards.flow_run import FlowRun
 from stack.polling import eventually
 
-# Past the 24 hours for which Stripe knows an idempotency key, and past the end of every vault key.
-LATER_HOURS = 40 * 24
 NEXT_PERIOD = "2026-08"
 # A refused connection, with the SDK's attempts, Metaflow's own start and a busy machine.
 FAILS_FAST_S = 60.0
 
-Later = Callable[[], None]
-Scenario = Callable[[Case], Optional[Later]]
 
-
-@dataclasses.dataclass(frozen=True)
-class Hazard:
-    """One row of the table."""
-
-    name: str
-    what: str
-    without: Form
-    with_keybrake: Form
-    scenario: Scenario
-
-
-def write_fails_once(case: Case) -> None:
+def write_fails_once(case: MetaflowCase) -> None:
     """`@retry` does the rest."""
     case.fail_next_write("b")
     case.run()
 
 
-def fan_out(case: Case, wrong: str) -> None:
+def fan_out(case: MetaflowCase, wrong: str) -> None:
     """Some prices are a hundred times too high. With Keybrake they are refused, mended, and the run is resumed."""
     case.price_list_in_cents(wrong)
     if not case.form.through_keybrake:
@@ -55,20 +41,20 @@ def fan_out(case: Case, wrong: str) -> None:
     case.resume(failed)
 
 
-def write_fails_and_resumed(case: Case) -> None:
+def write_fails_and_resumed(case: MetaflowCase) -> None:
     """The step fails at its second customer, and is resumed at once."""
     case.fail_next_write("b")
     case.resume(case.run(Ended.FAILED))
 
 
-def write_fails_and_resumed_later(case: Case) -> Later:
+def write_fails_and_resumed_later(case: MetaflowCase) -> Later:
     """The same, but somebody resumes it when the vendor has forgotten."""
     case.fail_next_write("b")
     failed = case.run(Ended.FAILED)
     return lambda: void(case.resume(failed))
 
 
-def killed_while_charging(case: Case) -> None:
+def killed_while_charging(case: MetaflowCase) -> None:
     """The vendor has executed, its answer is on the way, the task is gone."""
     case.trial.sandbox.fault(
         {"kind": "delay", "delay_ms": 3000, "when": "after"}, body_contains=f"customer={case.customers['b']}"
@@ -79,7 +65,7 @@ def killed_while_charging(case: Case) -> None:
     run.wait()
 
 
-def two_runs_at_once(case: Case) -> None:
+def two_runs_at_once(case: MetaflowCase) -> None:
     """Both are in the middle of the same charge."""
     case.trial.sandbox.fault(
         {"kind": "delay", "delay_ms": 1500, "when": "before"},
@@ -91,20 +77,20 @@ def two_runs_at_once(case: Case) -> None:
         run.wait()
 
 
-def key_is_read_from_the_artifacts(case: Case) -> Later:
+def key_is_read_from_the_artifacts(case: MetaflowCase) -> Later:
     """Somebody finds the run in the datastore, at once and again much later, and charges with the key that is in it."""
     run = case.run()
     _try_stolen_key(case, run, (402, "spend_cap_exceeded"))
     return lambda: _try_stolen_key(case, run, (401, "vault_key_expired"))
 
 
-def _try_stolen_key(case: Case, run: FlowRun, with_keybrake: tuple[int, str]) -> None:
+def _try_stolen_key(case: MetaflowCase, run: FlowRun, with_keybrake: tuple[int, str]) -> None:
     wanted = with_keybrake if case.form.through_keybrake else (200, None)
     answer = case.use_stolen_key(run)
     case.expect((answer["status"], answer["code"]) == wanted, f"{wanted} for the stolen key, not {answer}")
 
 
-def key_is_not_in_the_artifacts(case: Case) -> Optional[Later]:
+def key_is_not_in_the_artifacts(case: MetaflowCase) -> Optional[Later]:
     """The datastore is searched for any key."""
     if not case.form.through_keybrake:
         return key_is_read_from_the_artifacts(case)
@@ -114,7 +100,7 @@ def key_is_not_in_the_artifacts(case: Case) -> Optional[Later]:
     return None
 
 
-def nobody_answers(case: Case) -> None:
+def nobody_answers(case: MetaflowCase) -> None:
     """Without Keybrake the connection breaks while Stripe charges; with it, Keybrake itself is not there."""
     if not case.form.through_keybrake:
         # `StripeClient` makes no attempt of its own after a broken connection, unless it is told to.
@@ -131,7 +117,7 @@ def nobody_answers(case: Case) -> None:
     case.resume(failed, url=envoy.url)
 
 
-def run_again_and_next_period(case: Case) -> Later:
+def run_again_and_next_period(case: MetaflowCase) -> Later:
     """A retry, then somebody runs the same period again; a month later the next one is due."""
     case.fail_next_write("b")
     case.run()
@@ -143,92 +129,106 @@ def void(_: object) -> None:
     """For a result that nobody needs."""
 
 
+def _hazard(
+    name: str,
+    what: str,
+    without: Form,
+    with_keybrake: Form,
+    scenario: Callable[[MetaflowCase], Optional[Later]],
+) -> Hazard[MetaflowCase]:
+    def case(trial: Trial, through_keybrake: bool) -> MetaflowCase:
+        form = with_keybrake if through_keybrake else without
+        return MetaflowCase(trial, f"{name}_{'safe' if through_keybrake else 'unsafe'}", form)
+
+    return Hazard(name, what, case, scenario)
+
+
 HAZARDS = (
-    Hazard(
+    _hazard(
         "retry",
         "@retry after a failed database write",
         Form("retry_unsafe.py"),
         Form("retry_safe.py", through_keybrake=True),
         write_fails_once,
     ),
-    Hazard(
+    _hazard(
         "fan_out_one",
         "foreach, one branch 100 times too much",
         Form("fan_out_unsafe.py"),
         Form("fan_out_safe.py", through_keybrake=True, issues_keys=True),
         lambda case: fan_out(case, "b"),
     ),
-    Hazard(
+    _hazard(
         "fan_out_all",
         "foreach, every branch 100 times too much",
         Form("fan_out_unsafe.py"),
         Form("fan_out_safe.py", through_keybrake=True, issues_keys=True),
         lambda case: fan_out(case, "abc"),
     ),
-    Hazard(
+    _hazard(
         "fan_out_braked",
         "the same, with a budget that brakes",
         Form("fan_out_unsafe.py"),
         Form("fan_out_braked.py", through_keybrake=True, issues_keys=True, draws_from_budget=True),
         lambda case: fan_out(case, "abc"),
     ),
-    Hazard(
+    _hazard(
         "resume",
         "resume after a failed database write",
         Form("resume_unsafe.py"),
         Form("resume_safe.py", through_keybrake=True),
         write_fails_and_resumed,
     ),
-    Hazard(
+    _hazard(
         "resume_later",
         "resume 40 days later",
         Form("resume_forgotten.py"),
         Form("resume_safe.py", through_keybrake=True),
         write_fails_and_resumed_later,
     ),
-    Hazard(
+    _hazard(
         "killed",
         "task killed while it charges",
         Form("killed_unsafe.py"),
         Form("killed_safe.py", through_keybrake=True),
         killed_while_charging,
     ),
-    Hazard(
+    _hazard(
         "partial",
         "foreach fails in part, then resume",
         Form("partial_unsafe.py"),
         Form("partial_safe.py", through_keybrake=True, asks_audit=True),
         write_fails_and_resumed,
     ),
-    Hazard(
+    _hazard(
         "overlap",
         "two runs of one period at once",
         Form("overlap_unsafe.py"),
         Form("overlap_safe.py", through_keybrake=True),
         two_runs_at_once,
     ),
-    Hazard(
+    _hazard(
         "artifact",
         "key read from an artifact, twice",
         Form("artifact_unsafe.py"),
         Form("artifact_safe.py", through_keybrake=True, issues_keys=True),
         key_is_read_from_the_artifacts,
     ),
-    Hazard(
+    _hazard(
         "artifact_kept_out",
         "the same, keys kept out of artifacts",
         Form("artifact_unsafe.py"),
         Form("artifact_kept_out.py", through_keybrake=True, issues_keys=True),
         key_is_not_in_the_artifacts,
     ),
-    Hazard(
+    _hazard(
         "unreachable",
         "nobody answers, then resume",
         Form("resume_unsafe.py"),
         Form("resume_safe.py", through_keybrake=True),
         nobody_answers,
     ),
-    Hazard(
+    _hazard(
         "unchanged",
         "unsafe flow as it is; the next period too",
         Form("retry_unsafe.py"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hazards.referee import Tally
+from examples.runner.referee import Tally
 
 HEAD = ("hazard", "due", "without Keybrake", "with Keybrake", "refused", "")
 

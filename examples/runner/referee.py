@@ -1,4 +1,4 @@
-"""Judges by what the vendor charged and what the ledger wrote down; believes neither the flows nor Metaflow.
+"""Judges by what the vendor charged and what the ledger wrote down; believes neither the jobs nor the orchestrator.
 
 Everything here is made of values: charges as the sandbox lists them, entries as the audit has them, and what is due:
 cents by (customer, period).

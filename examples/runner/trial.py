@@ -1,34 +1,35 @@
-"""Where the flows run: one local stack with a clock that can be moved, and a folder for everything."""
+"""Where the jobs run: one local stack with a clock that can be moved, and a folder for everything."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-from hazards.flow_run import FlowRun
+from examples.runner.program import Program
 from stack import Ports, Stack, StackError, start_on_free_ports
 from stack.calls import call
 from stack.clock import MovedClock
 from stack.envoy_node import EnvoyNode
 from stack.sandbox_control import SandboxControl
 
-# What of the caller's environment the flows see: nothing of Stripe's, Keybrake's, Metaflow's or a proxy's.
+# The company's books and its way to Stripe, which every job imports.
+COMPANY = Path(__file__).resolve().parent.parent / "company"
+# What of the caller's environment the jobs see: nothing of Stripe's, Keybrake's, an orchestrator's or a proxy's.
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 class Trial:
-    """The stack behind all cases, and every run that was started."""
+    """The stack behind all cases, and every program that was started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = MovedClock(folder / "clock")
         self.stack: Stack
         self.second_envoy: EnvoyNode
-        self._runs: list[FlowRun] = []
+        self._programs: list[Program] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Trial:
@@ -42,15 +43,15 @@ class Trial:
         return self
 
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
-        self.kill_runs()
+        self.kill_programs()
         self.stack.stop(drained=False)
 
-    def kill_runs(self) -> None:
-        """Ends every flow that still runs."""
+    def kill_programs(self) -> None:
+        """Ends every program that still runs."""
         with self._lock:
-            runs = list(self._runs)
-        for run in runs:
-            run.kill()
+            programs = list(self._programs)
+        for program in programs:
+            program.kill()
 
     @property
     def sandbox(self) -> SandboxControl:
@@ -58,28 +59,15 @@ class Trial:
         assert self.stack.sandbox is not None
         return SandboxControl(self.stack.sandbox.control_url)
 
-    def start(self, flow: str, arguments: list[str], environment: Mapping[str, str], folder: Path) -> FlowRun:
-        """Starts a flow; it ends with the trial at the latest."""
-        run = FlowRun(flow, arguments, {**self.flow_environment(), **environment}, folder)
+    def kept(self, program: Program) -> None:
+        """The program ends with the trial at the latest."""
         with self._lock:
-            self._runs.append(run)
-        return run
+            self._programs.append(program)
 
-    def flow_environment(self) -> dict[str, str]:
-        """What every flow gets: a local Metaflow that has nobody to talk to."""
-        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        return {
-            **kept,
-            "HOME": str(self.folder),
-            "METAFLOW_HOME": str(self.folder / "metaflow"),
-            "METAFLOW_USER": "billing",
-            "METAFLOW_DEFAULT_DATASTORE": "local",
-            "METAFLOW_DEFAULT_METADATA": "local",
-            "METAFLOW_DEFAULT_EVENT_LOGGER": "nullSidecarLogger",
-            "METAFLOW_DEFAULT_MONITOR": "nullSidecarMonitor",
-            "METAFLOW_CLIENT_CACHE_PATH": str(self.folder / "metaflow-cache"),
-            "NO_PROXY": "*",
-        }
+    def environment(self) -> dict[str, str]:
+        """What every program gets."""
+        known = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        return {**known, "HOME": str(self.folder), "NO_PROXY": "*", "PYTHONPATH": str(COMPANY)}
 
     def direct_environment(self) -> dict[str, str]:
         """The vendor itself, with its real secret."""
