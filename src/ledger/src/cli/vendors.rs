@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use keybrake_policy::golden::judge_cases;
-use keybrake_policy::pack::{Class, Pack};
+use keybrake_policy::pack::{Class, InvalidPack, Pack};
 use serde_json::{Value, json};
 
 use crate::cli::table::table;
@@ -60,8 +60,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
 struct Found {
     vendor: Option<String>,
     endpoints: usize,
-    /// Place and what is allowed there.
-    mistakes: Vec<(String, String)>,
+    mistakes: Vec<InvalidPack>,
     /// With a golden folder: the number of cases.
     cases: Option<usize>,
     failures: Vec<String>,
@@ -106,11 +105,8 @@ fn judge(text: &str, golden: Option<&Path>) -> Result<Found, Failure> {
     let pack = match Pack::check(text) {
         Ok(pack) => pack,
         Err(mistakes) => {
-            let place = |mistake: &keybrake_policy::pack::InvalidPack| {
-                (mistake.at().to_owned(), mistake.problem().to_owned())
-            };
             return Ok(Found {
-                mistakes: mistakes.iter().map(place).collect(),
+                mistakes,
                 ..Found::default()
             });
         }
@@ -151,7 +147,7 @@ fn shown(file: &str, found: &Found) -> Value {
     let mistakes: Vec<Value> = found
         .mistakes
         .iter()
-        .map(|(at, problem)| json!({"at": at, "problem": problem}))
+        .map(|mistake| json!({"at": mistake.at(), "problem": mistake.problem()}))
         .collect();
     json!({
         "file": file,
@@ -179,10 +175,11 @@ fn told(file: &str, found: &Found) -> String {
             found.endpoints
         ));
     }
-    for (at, problem) in &found.mistakes {
+    for mistake in &found.mistakes {
         lines.push(format!(
-            "{bad}wrong{bad:#} {file}: {at}: {}",
-            plain(problem)
+            "{bad}wrong{bad:#} {file}: {}: {}",
+            mistake.at(),
+            plain(mistake.problem())
         ));
     }
     for failure in &found.failures {
@@ -280,7 +277,7 @@ mod tests {
             .replacen("api.stripe.com", "API", 1);
         std::fs::write(&file, &text).unwrap();
         let found = judge(&text, None).unwrap();
-        let places: Vec<&str> = found.mistakes.iter().map(|(at, _)| at.as_str()).collect();
+        let places: Vec<&str> = found.mistakes.iter().map(InvalidPack::at).collect();
         assert_eq!(
             places,
             ["hosts[0]", "parameters.integers.amount.max_digits"]

@@ -32,37 +32,56 @@ pub(super) type Answers = BTreeMap<String, Arc<AnswerRules>>;
 
 /// All mistakes, by section and by endpoint: in each the first.
 pub(super) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
+    let PackDto {
+        vendor,
+        hosts,
+        credential,
+        path,
+        account_headers,
+        forward_headers,
+        idempotency,
+        parameters,
+        currency_decimals,
+        stated: stated_dtos,
+        audit_params,
+        refusal,
+        answer_headers,
+        outcomes,
+        evidence,
+        answers: answer_dtos,
+        endpoints,
+    } = dto;
     let mut mistakes = Mistakes::default();
-    let vendor = mistakes.or_blank(vendor_name(dto.vendor));
-    let hosts = mistakes.or_blank(host_names(dto.hosts));
+    let vendor = mistakes.or_blank(vendor_name(vendor));
+    let hosts = mistakes.or_blank(host_names(hosts));
     let mut answers = Answers::new();
-    for (name, dto) in dto.answers {
+    for (name, dto) in answer_dtos {
         let rules = Arc::new(mistakes.or_blank(answer(&name, dto)));
         answers.insert(name, rules);
     }
-    let parameters = mistakes.keep(compile_parameters(dto.parameters));
+    let parameters = mistakes.keep(compile_parameters(parameters));
     let none = ByName::from_iter([]);
     let tables = Tables {
         integers: parameters.as_ref().map_or(&none, |rules| &rules.integers),
-        stated: stated::compile(dto.stated, &mut mistakes),
+        stated: stated::compile(stated_dtos, &mut mistakes),
         answers,
     };
-    let (endpoints, index) = compile_endpoints(dto.endpoints, &tables, &mut mistakes);
-    let credential = mistakes.keep(compile_credential(dto.credential));
-    let path = mistakes.keep(compile_path(dto.path));
-    let account_headers = mistakes.or_blank(header_names("account_headers", dto.account_headers));
-    let forward_headers = mistakes.or_blank(forwardable("forward_headers", dto.forward_headers));
-    let idempotency = mistakes.keep(compile_idempotency(dto.idempotency));
-    let currency_decimals = mistakes.or_blank(compile_currency_decimals(dto.currency_decimals));
-    let audit_params = mistakes.or_blank(field_names("audit_params", dto.audit_params));
-    let refusal = mistakes.keep(compile_refusal(dto.refusal));
-    let answer_headers = mistakes.keep(compile_answer_headers(dto.answer_headers));
-    let lines = dto.outcomes.into_iter().enumerate();
+    let (endpoints, index) = compile_endpoints(endpoints, &tables, &mut mistakes);
+    let credential = mistakes.keep(compile_credential(credential));
+    let path = mistakes.keep(compile_path(path));
+    let account_headers = mistakes.or_blank(header_names("account_headers", account_headers));
+    let forward_headers = mistakes.or_blank(forwardable("forward_headers", forward_headers));
+    let idempotency = mistakes.keep(compile_idempotency(idempotency));
+    let currency_decimals = mistakes.or_blank(compile_currency_decimals(currency_decimals));
+    let audit_params = mistakes.or_blank(field_names("audit_params", audit_params));
+    let refusal = mistakes.keep(compile_refusal(refusal));
+    let answer_headers = mistakes.keep(compile_answer_headers(answer_headers));
+    let lines = outcomes.into_iter().enumerate();
     let outcomes = lines
         .filter_map(|(position, dto)| mistakes.keep(outcome(position, dto)))
         .collect();
     // Evidence is about endpoints: with mistakes in those it would look wrong too.
-    let evidence = match (dto.evidence, &credential) {
+    let evidence = match (evidence, &credential) {
         (Some(rules), Some(credential)) if mistakes.is_empty() => {
             let find = |name: &str| {
                 let mut all = endpoints.iter().map(Arc::as_ref);
@@ -73,30 +92,44 @@ pub(super) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
         }
         _ => None,
     };
-    mistakes.none()?;
-    let all = (|| {
-        let idempotency = idempotency?;
-        Some(Pack {
-            vendor,
-            hosts,
-            credential: credential?,
-            path: path?,
-            headers: header_places(&account_headers, &forward_headers, &idempotency.header),
-            account_headers,
-            idempotency,
-            currency_decimals,
-            parameters: parameters?,
-            audit_params,
-            refusal: refusal?,
-            answer_headers: answer_headers?,
-            outcomes,
-            evidence,
-            endpoints,
-            index,
-        })
-    })();
-    // Whatever is not there is among the mistakes.
-    all.ok_or_else(Vec::new)
+    let (
+        Some(credential),
+        Some(path),
+        Some(idempotency),
+        Some(parameters),
+        Some(refusal),
+        Some(answer_headers),
+        true,
+    ) = (
+        credential,
+        path,
+        idempotency,
+        parameters,
+        refusal,
+        answer_headers,
+        mistakes.is_empty(),
+    )
+    else {
+        return Err(mistakes.all());
+    };
+    Ok(Pack {
+        vendor,
+        hosts,
+        credential,
+        path,
+        headers: header_places(&account_headers, &forward_headers, &idempotency.header),
+        account_headers,
+        idempotency,
+        currency_decimals,
+        parameters,
+        audit_params,
+        refusal,
+        answer_headers,
+        outcomes,
+        evidence,
+        endpoints,
+        index,
+    })
 }
 
 fn vendor_name(vendor: String) -> Made<String> {

@@ -21,11 +21,7 @@ impl Mistakes {
         self.0.is_empty()
     }
 
-    pub(super) fn none(self) -> Result<(), Vec<InvalidPack>> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(self.0)
-        }
+    pub(super) fn all(self) -> Vec<InvalidPack> {
+        self.0
     }
 }
