@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+import certifi
 import pytest
 from harness import Keybrake, fresh_key
 from launcher import Launcher
 
 from stack import build, envoy_binary
+from stack.run_folder import RunFolder
 from stack.watchdog import watched
 
 # Variables of the tests themselves: how many pairs of crashes, from which seed.
@@ -109,3 +111,15 @@ def launchers(stacks_folder: Path, request: pytest.FixtureRequest) -> Iterator[C
     yield make
     for launcher in made:
         launcher.end_leftovers()
+
+
+@pytest.fixture
+def place(tmp_path: Path, artifacts: build.Artifacts) -> Path:
+    """What /etc/keybrake holds on a user's machine or in a pod, and a file of certificates to trust."""
+    folder = RunFolder(tmp_path / "etc")
+    folder.make()
+    for name in ("stripe_credential", "internal_key"):
+        folder.write_secret(name, "sandbox-secret")
+    folder.write_trusted("vendor_ca", Path(certifi.where()))
+    (folder.path / "keybrake_filter.wasm").symlink_to(artifacts.wasm)
+    return folder.path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -174,12 +173,3 @@ def expect_at_vendor(kb: Keybrake, name: str, *, requests: int, executions: int)
 def executed_cents(kb: Keybrake) -> int:
     """What the vendor has taken in all."""
     return int(kb.counts()["executed_minor"].get("usd", 0))
-
-
-def expect_whole_chain(kb: Keybrake) -> None:
-    """Fails unless `keybrake audit verify` finds the chain whole."""
-    database = f"sqlite:{kb.stack.folder.path / 'keybrake.db'}"
-    argv = [str(kb.stack.artifacts.ledger), "audit", "verify", "--database-url", database]
-    environment = kb.stack.child_environment()
-    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr

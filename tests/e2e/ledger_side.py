@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from decimal import Decimal
 from typing import Any, Optional
 
@@ -38,3 +39,13 @@ def only_entry(kb: Keybrake, **filters: Any) -> dict[str, Any]:
     entries = kb.audit(**filters)
     assert len(entries) == 1, entries
     return entries[0]
+
+
+def expect_whole_chain(kb: Keybrake, database: Optional[str] = None) -> None:
+    """Fails unless `keybrake audit verify` finds the chain whole; in the stack's SQLite file unless told otherwise."""
+    url = database or f"sqlite:{kb.stack.folder.path / 'keybrake.db'}"
+    argv = [str(kb.stack.artifacts.ledger), "audit", "verify", "--database-url", url]
+    environment = kb.stack.child_environment()
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "the audit chain is whole" in ended.stdout, ended.stdout

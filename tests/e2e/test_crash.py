@@ -19,7 +19,6 @@ from crash import (
     expect_at_vendor,
     expect_parts,
     expect_unavailable_in_time,
-    expect_whole_chain,
     hanging,
     issue,
     kill,
@@ -27,7 +26,7 @@ from crash import (
     timed,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
-from ledger_side import only_entry
+from ledger_side import expect_whole_chain, only_entry
 from vendor_side import nothing_reaches_the_vendor
 
 from stack.build import Artifacts

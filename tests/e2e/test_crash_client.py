@@ -23,7 +23,6 @@ from crash import (
     expect_at_vendor,
     expect_parts,
     expect_unavailable_in_time,
-    expect_whole_chain,
     hanging,
     issue,
     no_open_requests,
@@ -32,7 +31,7 @@ from crash import (
     timed,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
-from ledger_side import only_entry
+from ledger_side import expect_whole_chain, only_entry
 from vendor_side import nothing_reaches_the_vendor
 
 from stack.build import Artifacts

@@ -17,11 +17,11 @@ from crash import (
     PATIENCE_S,
     expect_at_vendor,
     expect_unavailable,
-    expect_whole_chain,
     issue,
     no_open_requests,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
+from ledger_side import expect_whole_chain
 
 from stack.build import Artifacts
 

@@ -17,13 +17,13 @@ from crash import (
     LIFETIME,
     PATIENCE_S,
     executed_cents,
-    expect_whole_chain,
     issue,
     kill,
     no_open_requests,
     sweep,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
+from ledger_side import expect_whole_chain
 
 from stack.envoy_node import EnvoyNode
 

@@ -22,7 +22,6 @@ from crash import (
     LIFETIME,
     PATIENCE_S,
     executed,
-    expect_whole_chain,
     issue,
     kill,
     no_open_requests,
@@ -30,6 +29,7 @@ from crash import (
     sweep,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
+from ledger_side import expect_whole_chain
 from relay import Relay
 
 from stack.build import Artifacts

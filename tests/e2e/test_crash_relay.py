@@ -19,13 +19,12 @@ from crash import (
     expect_parts,
     expect_unavailable,
     expect_unavailable_in_time,
-    expect_whole_chain,
     issue,
     no_open_requests,
     timed,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
-from ledger_side import only_entry
+from ledger_side import expect_whole_chain, only_entry
 from relay import Relay
 from vendor_side import nothing_reaches_the_vendor
 

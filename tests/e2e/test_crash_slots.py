@@ -20,12 +20,12 @@ from crash import (
     expect_at_vendor,
     expect_parts,
     expect_unavailable,
-    expect_whole_chain,
     issue,
     no_open_requests,
     timed,
 )
 from harness import CLIENT_TIMEOUT_S, Keybrake, VaultKey, eventually, fresh_key
+from ledger_side import expect_whole_chain
 from vendor_side import nothing_reaches_the_vendor
 
 ROUNDS = 2

@@ -15,12 +15,12 @@ from crash import (
     expect_at_vendor,
     expect_parts,
     expect_unavailable_in_time,
-    expect_whole_chain,
     issue,
     no_open_requests,
     timed,
 )
 from harness import Keybrake, eventually, fresh_key
+from ledger_side import expect_whole_chain
 from vendor_side import nothing_reaches_the_vendor
 
 from stack import StackError

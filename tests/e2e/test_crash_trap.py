@@ -17,13 +17,13 @@ from crash import (
     PATIENCE_S,
     eventually_parts,
     expect_parts,
-    expect_whole_chain,
     issue,
     no_open_requests,
     sweep,
     timed,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
+from ledger_side import expect_whole_chain
 from vendor_side import nothing_reaches_the_vendor
 
 from stack import build

@@ -18,14 +18,13 @@ from crash import (
     expect_at_vendor,
     expect_parts,
     expect_unavailable,
-    expect_whole_chain,
     issue,
     kill,
     no_open_requests,
     sweep,
 )
 from harness import Keybrake, VaultKey, eventually, fresh_key
-from ledger_side import only_entry
+from ledger_side import expect_whole_chain, only_entry
 from shape import expect_refusal
 from vendor_side import books, nothing_reaches_the_vendor
 

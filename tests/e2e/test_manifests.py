@@ -7,15 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, Optional
 
-import certifi
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from manifests import DEPLOY, Manifest, files, manifests, merged, named, only, patched
 from own_envoy import CONFIG_FOLDER, shipped, validated
-
-from stack import build
-from stack.run_folder import RunFolder
 
 NODE = Path(__file__).resolve().parent / "node" / "manifests.mjs"
 FOLDERS = ("kubernetes", "istio", "envoy-gateway")
@@ -152,18 +148,6 @@ def test_no_route_of_a_mesh_repeats_a_request_or_leads_to_the_commands() -> None
 
 
 # Envoy configurations
-
-
-@pytest.fixture
-def place(tmp_path: Path, artifacts: build.Artifacts) -> Path:
-    """What a pod has mounted."""
-    folder = RunFolder(tmp_path / "pod")
-    folder.make()
-    for name in ("stripe_credential", "internal_key"):
-        folder.write_secret(name, "sandbox-secret")
-    folder.write_trusted("vendor_ca", Path(certifi.where()))
-    (folder.path / "keybrake_filter.wasm").symlink_to(artifacts.wasm)
-    return folder.path
 
 
 def loads(envoy: Path, place: Path, config: Any) -> Optional[str]:

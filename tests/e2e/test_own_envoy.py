@@ -20,12 +20,11 @@ from own_envoy import CONFIG_FOLDER, SYSTEM_CA, minimal, replaced, running, ship
 from shape import expect_refusal
 from vendor_side import nothing_reaches_the_vendor
 
-from stack import build, envoy_files
+from stack import envoy_files
 from stack.build import ROOT
 from stack.calls import call
 from stack.envoy_config import ENVOY_FOLDER, Surroundings
 from stack.ports import LOOPBACK, Ports, free_ports
-from stack.run_folder import RunFolder
 
 TABLE = Path(__file__).resolve().parent.parent / "plugin_configurations.jsonl"
 
@@ -39,18 +38,6 @@ def example(name: str) -> str:
 
 def indented(text: str, spaces: int) -> str:
     return "".join(" " * spaces + line for line in text.splitlines(keepends=True))
-
-
-@pytest.fixture
-def place(tmp_path: Path, artifacts: build.Artifacts) -> Path:
-    """What /etc/keybrake holds on a user's machine, and a file of certificates to trust."""
-    folder = RunFolder(tmp_path / "etc")
-    folder.make()
-    for name in ("stripe_credential", "internal_key"):
-        folder.write_secret(name, "sandbox-secret")
-    folder.write_trusted("vendor_ca", Path(certifi.where()))
-    (folder.path / "keybrake_filter.wasm").symlink_to(artifacts.wasm)
-    return folder.path
 
 
 def in_place(text: str, place: Path) -> str:

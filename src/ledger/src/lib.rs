@@ -15,6 +15,7 @@ pub mod engine;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod outbound;
 pub mod rates;
 pub mod reconcile;
 pub mod signing;

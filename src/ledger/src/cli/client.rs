@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::model::SecretText;
+use crate::outbound::deepest;
 
 /// Where the API is unless `KEYBRAKE_URL` says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:9080";
@@ -122,15 +123,6 @@ impl Client {
             ))),
         }
     }
-}
-
-/// The cause at the bottom: "connection refused" rather than "client error".
-fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 /// A path with a query made of the pairs that have a value.

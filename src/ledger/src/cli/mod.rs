@@ -1,7 +1,7 @@
 //! The command line of `keybrake`.
 //!
 //! Here: flags, help, exit codes (0 done, 1 failed, 2 wrong use), what is printed. Not here: what a command does to
-//! money or keys: `serve` opens a ledger, what is about the chain reads a database, `migrate` moves one, `vendors` reads packs, the rest calls a running
+//! money or keys: `serve` opens a ledger, what is about the chain reads a database, `migrate` moves one, `vendors` reads packs, `doctor` asks a gate, the rest calls a running
 //! ledger's API.
 
 mod audit;

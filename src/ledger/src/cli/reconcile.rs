@@ -11,7 +11,8 @@ use crate::cli::client::Client;
 use crate::cli::table::{cell, table};
 use crate::cli::{Failure, block_on, print, print_json};
 use crate::http::credentials::Role;
-use crate::reconcile::{Base, Settings};
+use crate::outbound::BaseUrl;
+use crate::reconcile::Settings;
 
 const PATH: &str = "/admin/requests/reconcile";
 /// How often the ledger is asked how far it is.
@@ -51,7 +52,11 @@ impl Flags {
             return Ok(None);
         };
         Ok(Some(Settings {
-            base: Base::parse(&url).map_err(Failure::usage)?,
+            base: BaseUrl::parse(&url).map_err(|error| {
+                Failure::usage(format!(
+                    "the reconcile URL {error}, Envoy's listener for every vendor"
+                ))
+            })?,
             every: Duration::from_secs(self.reconcile_seconds.into()),
             longest_ms,
         }))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING};
-use axum::http::{HeaderValue, Request, StatusCode, Uri};
+use axum::http::{HeaderValue, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::model::SecretText;
+use crate::outbound::{BaseUrl, deepest};
 
 /// For one read as a whole.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,34 +19,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(5);
 /// Largest answer.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-
-/// Where Envoy's listener for every vendor is: `http://HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base(String);
-
-/// Not such a URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the reconcile URL must be http://HOST[:PORT], Envoy's listener for every vendor")]
-pub struct InvalidBase;
-
-impl Base {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// [`InvalidBase`].
-    pub fn parse(text: &str) -> Result<Self, InvalidBase> {
-        let uri: Uri = text.parse().map_err(|_| InvalidBase)?;
-        let is_plain = uri.scheme_str() == Some("http")
-            && uri
-                .authority()
-                .is_some_and(|authority| !authority.as_str().contains('@'))
-            && uri.path() == "/"
-            && uri.query().is_none();
-        is_plain
-            .then(|| Self(text.trim_end_matches('/').to_owned()))
-            .ok_or(InvalidBase)
-    }
-}
 
 /// Why a read came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,13 +42,13 @@ pub enum ReadError {
 
 /// Reads through one listener.
 pub struct Calls {
-    base: Base,
+    base: BaseUrl,
     client: HttpClient<HttpConnector, Empty<Bytes>>,
 }
 
 impl Calls {
     /// Through this listener.
-    pub fn new(base: Base) -> Self {
+    pub fn new(base: BaseUrl) -> Self {
         Self {
             base,
             client: HttpClient::builder(TokioExecutor::new())
@@ -95,7 +68,7 @@ impl Calls {
         path: &str,
         query: &str,
     ) -> Result<Bytes, ReadError> {
-        let Base(base) = &self.base;
+        let base = self.base.as_str();
         let mark = if query.is_empty() { "" } else { "?" };
         let unreadable = |_| ReadError::Unreachable("the request cannot be written".to_owned());
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
@@ -128,36 +101,5 @@ impl Calls {
             .await
             .map(http_body_util::Collected::to_bytes)
             .map_err(|_| ReadError::Cut)
-    }
-}
-
-/// The cause at the bottom: "connection refused" rather than "client error".
-fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_is_a_plain_http_listener() {
-        for (text, expected) in [
-            ("http://127.0.0.1:10000", Some("http://127.0.0.1:10000")),
-            ("http://envoy/", Some("http://envoy")),
-            ("https://127.0.0.1:10000", None),
-            ("http://u:p@h", None),
-            ("http://h/stripe", None),
-            ("http://h?x", None),
-            ("127.0.0.1:10000", None),
-            ("", None),
-        ] {
-            let base = Base::parse(text).ok().map(|Base(text)| text);
-            assert_eq!(base.as_deref(), expected, "{text}");
-        }
     }
 }

@@ -15,7 +15,6 @@ mod search;
 mod state;
 mod task;
 
-pub use calls::{Base, InvalidBase};
 pub use keys::LABEL;
 pub use report::{Decided, Failure, Report, Unsettled, Why};
 pub use state::{Counts, Progress, Reconciler, Shown};

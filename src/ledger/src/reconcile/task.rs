@@ -8,18 +8,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::absence::Memory;
-use super::calls::{Base, Calls};
+use super::calls::Calls;
 use super::keys::{Keys, revoke_earlier};
 use super::pass::Pass;
 use super::state::Reconciler;
 use crate::clock::Clock;
 use crate::engine::Ledger;
+use crate::outbound::BaseUrl;
 
 /// How the reconciler is run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Envoy's listener for every vendor.
-    pub base: Base,
+    pub base: BaseUrl,
     /// Between two passes.
     pub every: Duration,
     /// How long after its reserve a first attempt may be on its way to the vendor at most, in milliseconds.
