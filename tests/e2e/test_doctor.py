@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
 from harness import Keybrake, eventually
+from more_ledgers import further_ledger
+from own_envoy import replaced
 from test_gate_proof import says_no_and_passes
 
 from stack.calls import NoAnswer, call
 from stack.envoy_config import Changes, render
 from stack.envoy_node import EnvoyNode
-from stack.ports import free_ports
+from stack.ports import LOOPBACK
 
 DEADLINE_S = 90.0
 START_S = 40.0
@@ -38,17 +39,11 @@ def faults(report: dict[str, Any]) -> str:
 
 
 def without_the_field(config: str) -> str:
-    return replaced(config, r"allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false")
+    return replaced(config, {"allow_on_headers_stop_iteration: true": "allow_on_headers_stop_iteration: false"})
 
 
 def failing_open(config: str) -> str:
-    return replaced(config, r"failure_policy: FAIL_RELOAD", "failure_policy: FAIL_OPEN")
-
-
-def replaced(config: str, old: str, new: str) -> str:
-    changed, count = re.subn(old, new, config)
-    assert count >= 1, old
-    return changed
+    return replaced(config, {"failure_policy: FAIL_RELOAD": "failure_policy: FAIL_OPEN"})
 
 
 def put_up_again(node: EnvoyNode, config: str) -> None:
@@ -80,6 +75,7 @@ def test_a_gate_that_works_has_no_fault(patient: tuple[Keybrake, EnvoyNode, str]
     assert faults(report) == ""
     assert (code, report["works"]) == (0, True)
     checked = [found["checked"] for found in report["findings"]]
+    assert len(checked) == len(set(checked)), "each is told once"
     assert sum(check.startswith("HTTP/2 POST with trailers") for check in checked) == 2
     assert {"gate of listener egress", "gate of listener stripe", "cluster stripe", "Envoy's version"} <= set(checked)
 
@@ -123,6 +119,15 @@ def test_a_mistake_is_told_in_plain_words(
         assert part in faults(report)
 
 
+def test_counters_that_nobody_can_see_are_no_proof(patient: tuple[Keybrake, EnvoyNode, str]) -> None:
+    kb, node, config = patient
+    unseen = "  stats_matcher: {exclusion_list: {patterns: [{prefix: cluster.stripe.}]}}"
+    put_up_again(node, replaced(config, {"stats_config:\n": f"stats_config:\n{unseen}\n"}))
+    code, report = doctor(kb, node)
+    assert (code, report["works"]) == (1, False)
+    assert "whether the canaries reached the vendor cannot be seen" in faults(report)
+
+
 def test_a_ledger_that_is_away_is_told(patient: tuple[Keybrake, EnvoyNode, str]) -> None:
     kb, node, _ = patient
     kb.stack.ledger.stop()
@@ -137,33 +142,15 @@ def test_a_ledger_that_was_told_its_gate_is_ready_only_behind_a_working_one(
     patient: tuple[Keybrake, EnvoyNode, str], tmp_path: Path
 ) -> None:
     kb, node, config = patient
-    (port,) = free_ports(1)
-    environment = kb.stack.child_environment(
-        KEYBRAKE_RUN_DIR=tmp_path,
-        KEYBRAKE_LEDGER_PORT=port,
-        KEYBRAKE_LEDGER_SOCKET=tmp_path / "ledger.sock",
-        KEYBRAKE_GATE_URLS=f"{node.url}/stripe/v1/charges",
-        KEYBRAKE_ADMIN_KEY_FILE=kb.stack.folder.key_file("admin"),
-        KEYBRAKE_AUDIT_KEY_FILE=kb.stack.folder.key_file("audit"),
-        KEYBRAKE_INTERNAL_KEY_FILE=kb.stack.folder.key_file("internal"),
-    )
-    command = [str(kb.stack.artifacts.ledger), "serve"]
-    with (
-        open(tmp_path / "ledger.log", "wb") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            assert b'"ready":true' in process.stdout.readline(), (tmp_path / "ledger.log").read_text()
+    gate = f"{node.url}/stripe/v1/charges"
+    with further_ledger(kb, f"sqlite:{tmp_path / 'keybrake.db'}", "gated", "--gate-url", gate) as ledger:
 
-            def readiness() -> Any:
-                return call("GET", f"http://127.0.0.1:{port}/readyz").json()
+        def readiness() -> Any:
+            return call("GET", f"http://{LOOPBACK}:{ledger.address.api_port}/readyz").json()
 
-            eventually(lambda: readiness()["ready"], START_S, "a gate that is proven")
-            put_up_again(node, says_no_and_passes(config).replace("vault_key_invalid", "none"))
-            eventually(lambda: not readiness()["ready"], START_S, "a gate that is found out")
-            assert "none, where a key that nobody issued must get 401" in " ".join(readiness()["reasons"])
-            put_up_again(node, config)
-            eventually(lambda: readiness()["ready"], START_S, "a gate that is proven again")
-        finally:
-            process.terminate()
+        eventually(lambda: readiness()["ready"], START_S, "a gate that is proven")
+        put_up_again(node, says_no_and_passes(config).replace("vault_key_invalid", "none"))
+        eventually(lambda: not readiness()["ready"], START_S, "a gate that is found out")
+        assert "none, where a key that nobody issued must get 401" in " ".join(readiness()["reasons"])
+        put_up_again(node, config)
+        eventually(lambda: readiness()["ready"], START_S, "a gate that is proven again")

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, TRAILER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -19,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 64 * 1024;
 /// Says why a request was refused: only Keybrake writes it.
 const REASON: &str = "keybrake-reason";
+/// The trailer.
+const AT_THE_END: &str = "keybrake-canary";
 
 /// An endpoint of a vendor as callers reach it through a gate: `http://HOST[:PORT]/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,6 +229,13 @@ fn request(target: &Target, canary: Canary) -> Option<Request<Body>> {
                 format!("canary-{}", hex::encode(random.get(..8)?)),
             ),
     };
+    // Over HTTP/1.1 only a body in chunks ends with trailers, and only those that were announced.
+    let builder = match (canary.protocol, canary.shape) {
+        (Protocol::Http1, Shape::WriteWithTrailers) => builder
+            .header(TRANSFER_ENCODING, "chunked")
+            .header(TRAILER, AT_THE_END),
+        _ => builder,
+    };
     let form = Full::new(Bytes::from_static(b"amount=100&currency=usd"));
     builder
         .body(match canary.shape {
@@ -239,12 +248,15 @@ fn request(target: &Target, canary: Canary) -> Option<Request<Body>> {
 
 async fn trailers() -> Option<Result<HeaderMap, std::convert::Infallible>> {
     let mut trailers = HeaderMap::new();
-    trailers.insert("keybrake-canary", HeaderValue::from_static("1"));
+    trailers.insert(AT_THE_END, HeaderValue::from_static("1"));
     Some(Ok(trailers))
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -269,6 +281,43 @@ mod tests {
             "",
         ] {
             assert_eq!(Target::parse(wrong), Err(InvalidTarget), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_shape_is_on_the_wire_what_it_says() {
+        for (shape, end, chunked) in [
+            (Shape::Read, "\r\n\r\n", false),
+            (Shape::Write, "amount=100&currency=usd", false),
+            (
+                Shape::WriteWithTrailers,
+                "\r\nkeybrake-canary: 1\r\n\r\n",
+                true,
+            ),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/v1/x", listener.local_addr().unwrap());
+            let target = Target::parse(&url).unwrap();
+            let sending =
+                tokio::spawn(
+                    async move { send(&target, Canary::new(Protocol::Http1, shape)).await },
+                );
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(end.as_bytes()) {
+                let text = String::from_utf8_lossy(&seen).into_owned();
+                let read = tokio::time::timeout(TIMEOUT, stream.read_buf(&mut seen)).await;
+                assert_ne!(read.expect(&text).unwrap(), 0, "{text}");
+            }
+            let text = String::from_utf8(seen).unwrap();
+            assert_eq!(
+                text.contains("transfer-encoding: chunked"),
+                chunked,
+                "{text}"
+            );
+            let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            assert_eq!(sending.await.unwrap(), Seen::Foreign { status: 401 });
         }
     }
 }

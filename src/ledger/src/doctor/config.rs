@@ -10,6 +10,7 @@ use super::Finding;
 
 const WASM: &str = "extensions.filters.http.wasm.v3.Wasm";
 const RBAC: &str = "extensions.filters.http.rbac.v3.RBAC";
+const RBAC_PER_ROUTE: &str = "extensions.filters.http.rbac.v3.RBACPerRoute";
 const ROUTER: &str = "extensions.filters.http.router.v3.Router";
 const MANAGER: &str = "http_connection_manager.v3.HttpConnectionManager";
 const INJECTOR: &str = "credential_injector";
@@ -164,18 +165,13 @@ fn switched_off(
     let Some(configuration) = configuration_of(manager, routes) else {
         return;
     };
-    for route in routes_in(configuration) {
-        let leads = cluster_names(route)
-            .into_iter()
-            .find(|cluster| vendors.contains(cluster));
+    for way in ways_in(configuration) {
+        let leads = way
+            .cluster
+            .filter(|cluster| vendors.iter().any(|vendor| vendor == cluster));
         let Some(cluster) = leads else { continue };
         for off in [&gate, &guard].into_iter().flatten() {
-            let is_off = route
-                .get("typed_per_filter_config")
-                .and_then(|configs| configs.get(off))
-                .and_then(|config| config.get("disabled"))
-                == Some(&Value::Bool(true));
-            if is_off {
+            if way.switches_off(off) {
                 findings.push(Finding::fault(
                     format!("gate of listener {listener}"),
                     format!("a route to cluster {cluster} switches {off} off"),
@@ -234,12 +230,10 @@ fn find_managers<'a>(value: &'a Value, listener: &str, found: &mut Vec<(String, 
             }
             let named = members.get("filter_chains").and(members.get("name"));
             let listener = named.and_then(Value::as_str).unwrap_or(listener);
-            for (name, member) in members {
-                // What is being replaced is not in force.
-                if !matches!(name.as_str(), "draining_state" | "warming_state") {
-                    find_managers(member, listener, found);
-                }
-            }
+            members
+                .iter()
+                .filter(|(name, _)| is_in_force(name))
+                .for_each(|(_, member)| find_managers(member, listener, found));
         }
         Value::Array(items) => items
             .iter()
@@ -248,16 +242,18 @@ fn find_managers<'a>(value: &'a Value, listener: &str, found: &mut Vec<(String, 
     }
 }
 
+/// The filters that are on: one that is off unless a route says otherwise guards nothing.
 fn filters_of(manager: &Value) -> Vec<&Value> {
-    let filters = manager.get("http_filters").and_then(Value::as_array);
-    filters.into_iter().flatten().collect()
+    list(manager, "/http_filters")
+        .filter(|filter| filter.get("disabled") != Some(&Value::Bool(true)))
+        .collect()
 }
 
 /// Clusters whose own (upstream) filters put a credential in.
 fn injecting_clusters(dump: &Value) -> BTreeSet<String> {
     let mut injecting = BTreeSet::new();
-    each_object(dump, &mut |members| {
-        let Some(Value::Object(cluster)) = members.get("cluster") else {
+    each_object(dump, &mut |value| {
+        let Some(cluster) = value.get("cluster") else {
             return;
         };
         let name = cluster.get("name").and_then(Value::as_str);
@@ -273,22 +269,14 @@ fn injecting_clusters(dump: &Value) -> BTreeSet<String> {
 
 /// Route configurations by name.
 fn route_configurations(dump: &Value) -> BTreeMap<String, &Value> {
-    fn walk<'a>(value: &'a Value, found: &mut BTreeMap<String, &'a Value>) {
-        match value {
-            Value::Object(members) => {
-                if let (Some(Value::String(name)), Some(Value::Array(_))) =
-                    (members.get("name"), members.get("virtual_hosts"))
-                {
-                    found.insert(name.clone(), value);
-                }
-                members.values().for_each(|member| walk(member, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            _ => {}
-        }
-    }
     let mut found = BTreeMap::new();
-    walk(dump, &mut found);
+    each_object(dump, &mut |value| {
+        if let (Some(Value::String(name)), Some(Value::Array(_))) =
+            (value.get("name"), value.get("virtual_hosts"))
+        {
+            found.insert(name.clone(), value);
+        }
+    });
     found
 }
 
@@ -304,43 +292,82 @@ fn configuration_of<'a>(
 
 fn clusters_of(manager: &Value, routes: &BTreeMap<String, &Value>) -> BTreeSet<String> {
     let configuration = configuration_of(manager, routes);
-    let all = configuration.map(routes_in).unwrap_or_default();
-    all.into_iter().flat_map(cluster_names).collect()
+    let all = configuration.map(ways_in).unwrap_or_default();
+    all.into_iter()
+        .filter_map(|way| way.cluster.map(str::to_owned))
+        .collect()
 }
 
-fn routes_in(configuration: &Value) -> Vec<&Value> {
-    let hosts = configuration.get("virtual_hosts").and_then(Value::as_array);
-    let routes = hosts
+/// A way from a route configuration to a cluster, and what may configure filters on it: the nearest to the cluster first.
+struct Way<'a> {
+    cluster: Option<&'a str>,
+    scopes: Vec<&'a Value>,
+}
+
+impl Way<'_> {
+    /// Whether this filter is off on it. The nearest configuration counts, as in Envoy.
+    fn switches_off(&self, filter: &str) -> bool {
+        let configs = self.scopes.iter();
+        let nearest = configs
+            .filter_map(|scope| scope.get("typed_per_filter_config")?.get(filter))
+            .next();
+        nearest.is_some_and(|config| {
+            let kind = config.get("@type").and_then(Value::as_str);
+            let is_empty_guard = kind.is_some_and(|kind| kind.ends_with(RBAC_PER_ROUTE))
+                && config.get("rbac").is_none();
+            is_empty_guard || config.get("disabled") == Some(&Value::Bool(true))
+        })
+    }
+}
+
+fn list<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .pointer(path)
+        .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .filter_map(|host| host.get("routes")?.as_array());
-    routes.flatten().collect()
 }
 
-/// The clusters that a route leads to.
-fn cluster_names(route: &Value) -> Vec<String> {
-    let one = route.pointer("/route/cluster").and_then(Value::as_str);
-    let many = route
-        .pointer("/route/weighted_clusters/clusters")
-        .and_then(Value::as_array);
-    let many = many
-        .into_iter()
-        .flatten()
-        .filter_map(|cluster| cluster.get("name")?.as_str());
-    one.into_iter().chain(many).map(str::to_owned).collect()
+fn ways_in(configuration: &Value) -> Vec<Way<'_>> {
+    let mut ways = Vec::new();
+    for host in list(configuration, "/virtual_hosts") {
+        for route in list(host, "/routes") {
+            let scopes = vec![route, host, configuration];
+            for cluster in list(route, "/route/weighted_clusters/clusters") {
+                ways.push(Way {
+                    cluster: cluster.get("name").and_then(Value::as_str),
+                    scopes: std::iter::once(cluster).chain(scopes.clone()).collect(),
+                });
+            }
+            ways.push(Way {
+                cluster: route.pointer("/route/cluster").and_then(Value::as_str),
+                scopes,
+            });
+        }
+    }
+    ways
 }
 
-fn each_object(value: &Value, visit: &mut impl FnMut(&serde_json::Map<String, Value>)) {
+fn each_object<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
     match value {
         Value::Object(members) => {
-            visit(members);
+            visit(value);
             members
-                .values()
-                .for_each(|member| each_object(member, visit));
+                .iter()
+                .filter(|(name, _)| is_in_force(name))
+                .for_each(|(_, member)| each_object(member, visit));
         }
         Value::Array(items) => items.iter().for_each(|item| each_object(item, visit)),
         _ => {}
     }
+}
+
+/// What is being replaced, what was refused, and what Envoy was started with (and shows again where it stands in force) is not.
+fn is_in_force(member: &str) -> bool {
+    !matches!(
+        member,
+        "bootstrap" | "draining_state" | "error_state" | "warming_state"
+    )
 }
 
 #[cfg(test)]

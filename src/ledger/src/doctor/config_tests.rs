@@ -38,8 +38,13 @@ fn dump() -> Value {
              "typed_per_filter_config": {"keybrake": {"disabled": true}}},
         ]}]},
     });
+    let listener =
+        json!({"name": "egress", "filter_chains": [{"filters": [{"typed_config": manager}]}]});
     json!({"configs": [
-        {"static_listeners": [{"listener": {"name": "egress", "filter_chains": [{"filters": [{"typed_config": manager}]}]}}]},
+        {"static_listeners": [{"listener": listener}],
+         // Shown, and not in force: what Envoy was started with, and an update that it refused.
+         "bootstrap": {"static_resources": {"listeners": [listener]}},
+         "dynamic_listeners": [{"name": "new", "error_state": {"failed_configuration": {"name": "new", "filter_chains": [{"filters": [{"typed_config": manager}]}]}}}]},
         {"static_clusters": [
             {"cluster": {"name": "stripe", "typed_extension_protocol_options": {"http": {"http_filters": [{"name": "envoy.filters.http.credential_injector"}]}}}},
             {"cluster": {"name": "keybrake_api"}},
@@ -83,7 +88,7 @@ fn a_gate_as_it_should_be_has_no_fault() {
 fn each_mistake_is_named() {
     type Break = fn(&mut Value);
     #[rustfmt::skip]
-    let rows: [(Break, &str); 13] = [
+    let rows: [(Break, &str); 18] = [
         (|dump| { at(dump, "/http_filters/0/typed_config/config").as_object_mut().unwrap().remove("allow_on_headers_stop_iteration"); },
          "requests with a body hang"),
         (|dump| *at(dump, "/http_filters/0/typed_config/config/allow_on_headers_stop_iteration") = json!(false),
@@ -99,6 +104,17 @@ fn each_mistake_is_named() {
         (|dump| *at(dump, "/http_filters/1/typed_config/rules") = json!({}), "no RBAC filter behind it"),
         (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] = json!({"keybrake": {"disabled": true}}); },
          "a route to cluster stripe switches keybrake off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0")["typed_per_filter_config"] = json!({"keybrake": {"disabled": true}}); },
+         "a route to cluster stripe switches keybrake off"),
+        (|dump| { at(dump, "/route_config")["typed_per_filter_config"] = json!({"guard": {"disabled": true}}); },
+         "a route to cluster stripe switches guard off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
+            json!({"guard": {"@type": format!("type.googleapis.com/envoy.{RBAC_PER_ROUTE}")}}); },
+         "a route to cluster stripe switches guard off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["route"] = json!({"weighted_clusters": {"clusters": [
+            {"name": "stripe", "typed_per_filter_config": {"keybrake": {"disabled": true}}}]}}); },
+         "a route to cluster stripe switches keybrake off"),
+        (|dump| { at(dump, "/http_filters/0")["disabled"] = json!(true); }, "leads to stripe, where the real credential is put in, and has no gate"),
         (|dump| *dump.pointer_mut("/configs/1/static_clusters/0/cluster").unwrap() = json!({"name": "stripe"}), "no upstream credential_injector"),
     ];
     for (number, (damage, part)) in rows.into_iter().enumerate() {
@@ -110,6 +126,16 @@ fn each_mistake_is_named() {
             "{number}: {part:?} in {faults:?}"
         );
     }
+}
+
+#[test]
+fn what_stands_nearest_to_the_cluster_counts() {
+    let mut nearest = dump();
+    at(&mut nearest, "/route_config/virtual_hosts/0")["typed_per_filter_config"] =
+        json!({"keybrake": {"disabled": true}});
+    at(&mut nearest, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
+        json!({"keybrake": {"disabled": false}});
+    assert_eq!(faults(&nearest), [""; 0]);
 }
 
 #[test]

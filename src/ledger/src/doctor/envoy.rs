@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::{Request, Uri};
+use axum::http::Request;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::Client;
@@ -12,6 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::Finding;
+use crate::outbound::{BaseUrl, deepest};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer: a dump with every endpoint may be long.
@@ -21,7 +22,7 @@ const OLDEST: (u32, u32) = (1, 36);
 
 /// Envoy's admin port: `http://HOST:PORT`.
 pub struct Admin {
-    base: String,
+    base: BaseUrl,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
@@ -36,18 +37,8 @@ impl Admin {
     /// # Errors
     /// [`InvalidAdmin`].
     pub fn parse(text: &str) -> Result<Self, InvalidAdmin> {
-        let uri: Uri = text.parse().map_err(|_| InvalidAdmin)?;
-        let is_plain = uri.scheme_str() == Some("http")
-            && uri
-                .authority()
-                .is_some_and(|authority| !authority.as_str().contains('@'))
-            && uri.path() == "/"
-            && uri.query().is_none();
-        if !is_plain {
-            return Err(InvalidAdmin);
-        }
         Ok(Self {
-            base: text.trim_end_matches('/').to_owned(),
+            base: BaseUrl::parse(text).map_err(|_| InvalidAdmin)?,
             client: Client::builder(TokioExecutor::new()).build_http(),
         })
     }
@@ -60,14 +51,14 @@ impl Admin {
     }
 
     async fn read(&self, path: &str) -> Result<Value, String> {
-        let request = Request::get(format!("{}{path}", self.base))
+        let request = Request::get(format!("{}{path}", self.base.as_str()))
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
         let answer = self
             .client
             .request(request)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| deepest(&error))?;
         let status = answer.status();
         if !status.is_success() {
             return Err(format!("answered {status}"));
@@ -81,21 +72,25 @@ impl Admin {
             .map_err(|_| "it is not JSON: is this Envoy's admin port?".to_owned())
     }
 
-    /// Requests and bytes that a cluster was sent so far.
+    /// Requests and bytes that a cluster was sent so far, or why nobody can tell. No counters are no proof that nothing was sent.
     pub(super) async fn sent_to(&self, cluster: &str) -> Result<BTreeMap<String, u64>, String> {
         let stats = self
             .json("/stats?format=json&filter=upstream_(rq_total|cx_tx_bytes_total)$")
             .await?;
         let prefix = format!("cluster.{cluster}.upstream_");
         let stats = stats.get("stats").and_then(Value::as_array);
-        Ok(stats
+        let sent: BTreeMap<_, _> = stats
             .into_iter()
             .flatten()
             .filter_map(|stat| {
                 let name = stat.get("name")?.as_str()?.strip_prefix(&prefix)?;
                 Some((name.to_owned(), stat.get("value")?.as_u64()?))
             })
-            .collect())
+            .collect();
+        if sent.is_empty() {
+            return Err("Envoy has no counters of it".to_owned());
+        }
+        Ok(sent)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The whole examination: Envoy's configuration when its admin port may be asked, then every canary on every target.
 
+use std::collections::BTreeMap;
+
 use super::canary::{Canary, Target, send};
 use super::config::inspect;
 use super::envoy::{Admin, version};
-use super::judge::{judge, leaked};
+use super::judge::{judge, leaked, unseen};
 use super::{Finding, State};
 
 /// Counters that move once may have been moved by others; a gate that leaks moves them each time.
@@ -51,6 +53,13 @@ async fn try_all(target: &Target, admin: Option<&Admin>, clusters: &[String]) ->
         let before = counters(admin, clusters).await;
         findings = round(target).await;
         let after = counters(admin, clusters).await;
+        let (before, after) = match (before, after) {
+            (Ok(before), Ok(after)) => (before, after),
+            (Err(unseen), _) | (_, Err(unseen)) => {
+                findings.push(unseen);
+                return findings;
+            }
+        };
         moved = clusters
             .iter()
             .zip(before.iter().zip(&after))
@@ -86,16 +95,18 @@ pub(super) async fn round(target: &Target) -> Vec<Finding> {
     findings
 }
 
+/// What each cluster was sent, or the fault that it cannot be seen.
 async fn counters(
     admin: Option<&Admin>,
     clusters: &[String],
-) -> Vec<Option<std::collections::BTreeMap<String, u64>>> {
+) -> Result<Vec<BTreeMap<String, u64>>, Finding> {
     let Some(admin) = admin else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut all = Vec::new();
     for cluster in clusters {
-        all.push(admin.sent_to(cluster).await.ok());
+        let sent = admin.sent_to(cluster).await;
+        all.push(sent.map_err(|cause| unseen(cluster, &cause))?);
     }
-    all
+    Ok(all)
 }

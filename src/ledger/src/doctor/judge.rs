@@ -75,6 +75,14 @@ pub(super) fn leaked(target: &Target, cluster: &str) -> Finding {
     )
 }
 
+/// A vendor's cluster whose counters cannot be read: whether the canaries got there is not known.
+pub(super) fn unseen(cluster: &str, cause: &str) -> Finding {
+    Finding::fault(
+        format!("calls to cluster {cluster}"),
+        format!("whether the canaries reached the vendor cannot be seen: {cause}"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::State;
