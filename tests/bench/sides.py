@@ -60,22 +60,20 @@ def _at(port: int) -> dict[str, Any]:
 
 
 def _answering(name: str, address: dict[str, Any], codec: str, body: str) -> dict[str, Any]:
+    """Answers with this text, in which Envoy puts in what stands between `%`."""
     answer = {
         "match": {"prefix": "/"},
-        "direct_response": {"status": 200, "body": {"inline_string": body}},
-        "response_headers_to_add": [
-            {
-                "header": {"key": "content-type", "value": "application/json"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            },
-            {"header": {"key": "request-id", "value": "req_bench"}},
-        ],
+        "direct_response": {"status": 200},
+        "response_headers_to_add": [{"header": {"key": "request-id", "value": "req_bench"}}],
     }
     manager = {
         "@type": HCM,
         "stat_prefix": name,
         "codec_type": codec,
         "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [answer]}]},
+        "local_reply_config": {
+            "body_format": {"text_format_source": {"inline_string": body}, "content_type": "application/json"}
+        },
         # A direct response does not wait for the body, and what answers before a request's end closes the connection;
         # vendors keep theirs.
         "http_filters": [
@@ -185,7 +183,7 @@ class Running:
             "admin": {"address": _at(admin)},
             "static_resources": {
                 "listeners": [
-                    _answering("vendor", _at(port), "HTTP1", json.dumps(CHARGE)),
+                    _answering("vendor", _at(port), "HTTP1", json.dumps({**CHARGE, "id": "ch_%REQ(X-REQUEST-ID)%"})),
                     _answering("authz", {"pipe": {"path": str(authz_socket)}}, "HTTP2", ""),
                 ]
             },

@@ -106,6 +106,19 @@ def test_an_intent_that_waits_for_its_customer_stays_held(keybrake: Keybrake) ->
     expect_balance(keybrake, key, free="0", held="5")
 
 
+def test_an_intent_that_is_described_once_it_is_paid_costs_nothing_more(keybrake: Keybrake) -> None:
+    key = payer(keybrake, "12.00")
+    made = intent(keybrake, key, 500, confirm="true").json()
+    for order in ("1", "2"):
+        with vendor_sees(keybrake, requests=1, executions=0):
+            told = keybrake.post(key, f"/v1/payment_intents/{made['id']}", {"metadata[order]": order}).json()
+        assert (told["amount_received"], told["metadata"]) == (500, {"order": order})
+        expect_balance(keybrake, key, free="7", settled="5")
+    entries = keybrake.audit(key_id=key.key_id)
+    assert [entry["cost_usd"] for entry in entries] == ["0.000000", "0.000000", "5.000000"]
+    assert not any(entry.get("alarms") for entry in entries)
+
+
 def test_a_raised_intent_debits_only_the_difference(keybrake: Keybrake) -> None:
     key = payer(keybrake, "8.00")
     made = intent(keybrake, key, 500).json()

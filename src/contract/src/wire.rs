@@ -245,6 +245,9 @@ pub struct Executed {
     /// What the vendor says it took. `None`: what was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Minor>,
+    /// Whether `amount` is all that the vendor has ever taken for the object, with what earlier requests have settled on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_total: bool,
 }
 
 /// Whether an executed attempt moved the money.

@@ -106,6 +106,7 @@ pub fn judge_read(status: Option<u16>) -> AttemptOutcome {
         Some(200..=399) => AttemptOutcome::Executed(Executed {
             money: ExecutedMoney::Moved,
             amount: None,
+            is_total: false,
         }),
         _ => AttemptOutcome::NotExecuted,
     }
@@ -145,9 +146,11 @@ fn executed(
         .and_then(|name| members.at(name))
         .and_then(object_id);
     let money = rules.map_or(ExecutedMoney::Moved, |rules| money_state(rules, members));
+    let amount = rules.and_then(|rules| amount(rules, money, members));
     judgement.outcome = AttemptOutcome::Executed(Executed {
         money,
-        amount: rules.and_then(|rules| amount(rules, money, members)),
+        amount,
+        is_total: amount.is_some() && rules.is_some_and(|rules| rules.is_total),
     });
     judgement.stored = Some(StoredAnswer {
         status: answer.status,

@@ -39,7 +39,8 @@ fn an_executed_charge_is_kept_and_passed_on() {
         judgement.outcome,
         AttemptOutcome::Executed(Executed {
             money: ExecutedMoney::Moved,
-            amount: Some(Minor { amount: 999, .. })
+            amount: Some(Minor { amount: 999, .. }),
+            is_total: true,
         })
     ));
     assert_eq!(judgement.vendor_object_id.as_deref(), Some("ch_1"));

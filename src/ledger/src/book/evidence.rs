@@ -119,6 +119,7 @@ mod tests {
             executed: Executed {
                 money,
                 amount: None,
+                is_total: false,
             },
             object: None,
             charge: None,

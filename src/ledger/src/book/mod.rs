@@ -17,7 +17,7 @@ pub use evidence::{Evidence, Finding, Undecided, decide, verdict_of};
 pub use parts::{Movement, Parts};
 pub use price::{Capped, KnownObject, PriceTerms, PricedBy, Pricing, price};
 pub use rate::{QuotedRate, Rate, Rated, Rates};
-pub use settle::{MAX_COST, OpenPart, Settlement, executed_cost, settle};
+pub use settle::{MAX_COST, OpenPart, Settlement, beyond_settled, executed_cost, settle};
 pub use window::{Window, WindowKind};
 pub use zone::{canonical as canonical_zone, zone};
 

@@ -26,6 +26,15 @@ pub fn executed_cost(amount: Option<Minor>, held: (Option<Minor>, Option<Rate>))
     Some(cost.map_or(MAX_COST, |cost| cost.min(MAX_COST)))
 }
 
+/// What is left of the total that the vendor says it took for an object, after what is settled on it. Never below zero.
+#[must_use]
+pub fn beyond_settled(total: Micros, settled: Micros) -> Micros {
+    total
+        .checked_sub(settled)
+        .unwrap_or(total)
+        .max(Micros::ZERO)
+}
+
 /// An open hold of the object that was acted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenPart {
@@ -44,8 +53,8 @@ pub struct Settlement {
     pub open: Vec<Micros>,
 }
 
-/// Settles. `asked`: the own hold's cost; `taken`: what the vendor says it took for the whole object; `open`: the open
-/// holds of the same object, oldest first.
+/// Settles. `asked`: the own hold's cost; `taken`: what the vendor says it took, less what earlier requests have settled of
+/// it; `open`: the open holds of the same object, oldest first.
 ///
 /// Money that still may move is never lowered, since a later capture may take it; the vendor's amount fills the oldest hold
 /// first and what goes beyond all of them is debited to the own hold in full.
@@ -156,6 +165,15 @@ mod tests {
                 settlement, expected,
                 "{money:?} {asked:?} {taken:?} {open:?}"
             );
+        }
+    }
+
+    #[test]
+    fn of_a_total_only_what_is_not_settled_yet_is_left() {
+        for (total, settled, left) in [(10, 0, 10), (10, 4, 6), (10, 10, 0), (10, 12, 0), (0, 0, 0)]
+        {
+            let beyond = beyond_settled(Micros::new(total), Micros::new(settled));
+            assert_eq!(beyond, Micros::new(left), "{total} {settled}");
         }
     }
 

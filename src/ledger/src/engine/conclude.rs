@@ -11,7 +11,7 @@ use super::alarms::AlarmKind;
 use super::balances::overflow;
 use super::writer::Writer;
 use crate::audit::{BalanceAfter, Judged};
-use crate::book::{Movement, OpenPart, Settlement, executed_cost, settle};
+use crate::book::{Movement, OpenPart, Settlement, beyond_settled, executed_cost, settle};
 use crate::model::EntryOutcome;
 use crate::store::{AttemptState, HoldChange, HoldRow, Kind, Said, Store, StoreError, outcome_of};
 
@@ -256,7 +256,13 @@ impl<S: Store> Writer<S> {
                 cost: other.cost.unwrap_or_default(),
             })
             .collect();
-        let taken = executed_cost(executed.amount, (row.amount, row.rate));
+        let mut taken = executed_cost(executed.amount, (row.amount, row.rate));
+        if executed.is_total
+            && let (Some(total), Some(object)) = (taken, object)
+        {
+            let settled = self.store.settled_on(row.place, object)?;
+            taken = Some(beyond_settled(total, settled));
+        }
         let settlement = settle(executed.money, row.cost, taken, &parts);
         let along = open
             .into_iter()

@@ -5,7 +5,7 @@
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::wire::{
-    Command, Forward, Outcome, RefusalCount, Refused, RequestFacts, Reserve,
+    AttemptOutcome, Command, Forward, Outcome, RefusalCount, Refused, RequestFacts, Reserve,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -103,6 +103,10 @@ impl Received {
             Command::Outcome(outcome) => {
                 wanted.holds.push(outcome.hold);
                 wanted.objects.extend(outcome.vendor_object_id.clone());
+                if matches!(&outcome.outcome, AttemptOutcome::Executed(executed) if executed.is_total)
+                {
+                    wanted.totals.extend(outcome.vendor_object_id.clone());
+                }
             }
             Command::Release(release) => wanted.holds.push(release.reserve),
             Command::Refused(refused) => wanted.keys.push(refused.key_digest),

@@ -371,6 +371,7 @@ fn a_retrieved_object_is_judged_by_the_packs_own_rules() {
                 amount,
                 currency: Currency::USD,
             }),
+            is_total: amount.is_some(),
         },
         object: Some("ch_1".to_owned()),
         charge: Some("ch_1".to_owned()),

@@ -487,9 +487,14 @@ pub fn objects_are_known_within_their_place<B: Backend>() {
         [intent]
     );
     assert!(store.open_holds(elsewhere, "pi_1").unwrap().is_empty());
+    assert_eq!(store.settled_on(place, "pi_1").unwrap(), Micros::ZERO);
     let change = changed(SETTLED, AttemptState::Executed, None);
     store.change_hold(intent, &change).unwrap();
     assert!(store.open_holds(place, "pi_1").unwrap().is_empty());
+    let settled = store.settled_on(place, "pi_1").unwrap();
+    assert_eq!(settled, change.cost.unwrap());
+    assert_eq!(store.settled_on(elsewhere, "pi_1").unwrap(), Micros::ZERO);
+    assert_eq!(store.settled_on(place, "ch_1").unwrap(), Micros::ZERO);
     assert!(store.object(place, "pi_1").unwrap().is_some());
     // The newest word counts, and one without an amount does not hide an older one.
     let later = put(&mut store, key, 2, NOON, 5);

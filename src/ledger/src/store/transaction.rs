@@ -27,6 +27,8 @@ pub struct Wanted {
     pub holds: Vec<CommandId>,
     /// Vendor objects whose open holds may be decided.
     pub objects: Vec<String>,
+    /// Those of them of which it is going to be asked what is settled on them.
+    pub totals: Vec<String>,
     /// Windows of the balances that reserves of the keys draw from.
     pub windows: Vec<i64>,
 }

@@ -363,6 +363,7 @@ fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
         amount_settled,
         amount_open,
         currency,
+        total,
         states,
     } = dto;
     if currency.is_none() && !(amount_settled.is_empty() && amount_open.is_empty()) {
@@ -390,6 +391,7 @@ fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
         amount_moved: amount_settled,
         amount_open,
         currency,
+        is_total: total,
         states,
     })
 }

@@ -122,6 +122,8 @@ pub(super) struct AnswerDto {
     pub amount_open: Vec<String>,
     pub currency: Option<String>,
     #[serde(default)]
+    pub total: bool,
+    #[serde(default)]
     pub states: Vec<StateDto>,
 }
 

@@ -298,6 +298,8 @@ pub(crate) struct AnswerRules {
     /// Members with the amount while it may still move.
     pub amount_open: Vec<String>,
     pub currency: Option<String>,
+    /// Whether the amounts are the object's, over all requests on it, and not of the one request.
+    pub is_total: bool,
     /// First match counts; no match: open.
     pub states: Vec<StateRule>,
 }

@@ -151,11 +151,13 @@ impl Commands {
     }
 
     fn outcome(&self, hold: CommandId, attempt: u32) -> Command {
-        let body = concat!(
-            r#"{"id":"ch_bench","object":"charge","amount":1,"amount_captured":1,"amount_refunded":0,"captured":true,"#,
+        let charge = format!("ch_{hold}");
+        let rest = concat!(
+            r#""object":"charge","amount":1,"amount_captured":1,"amount_refunded":0,"captured":true,"#,
             r#""created":1700000000,"currency":"usd","customer":"cus_bench","description":"bench","livemode":false,"#,
             r#""metadata":{},"paid":true,"refunded":false,"status":"succeeded"}"#
         );
+        let body = format!(r#"{{"id":"{charge}",{rest}"#);
         Command::Outcome(Box::new(Outcome {
             id: self.id(),
             hold,
@@ -166,16 +168,17 @@ impl Commands {
                     amount: 1,
                     currency: Currency::USD,
                 }),
+                is_total: true,
             }),
             status: Some(200),
             vendor_request_id: Some("req_bench".into()),
-            vendor_object_id: Some("ch_bench".into()),
-            charge_id: Some("ch_bench".into()),
+            vendor_object_id: Some(charge.clone()),
+            charge_id: Some(charge),
             replayed_by_vendor: false,
             answer: Some(StoredAnswer {
                 status: 200,
                 content_type: "application/json".into(),
-                body: body.into(),
+                body,
                 vendor_request_id: Some("req_bench".into()),
             }),
             latency_ms: 1,

@@ -460,6 +460,7 @@ pub fn executed(money: ExecutedMoney, amount: Option<u64>) -> AttemptOutcome {
     AttemptOutcome::Executed(Executed {
         money,
         amount: amount.map(cents),
+        is_total: false,
     })
 }
 

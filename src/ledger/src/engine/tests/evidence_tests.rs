@@ -21,6 +21,7 @@ fn done(amount: u64, object: Option<&str>) -> Finding {
         executed: Executed {
             money: ExecutedMoney::Moved,
             amount: Some(cents(amount)),
+            is_total: false,
         },
         object: object.map(str::to_owned),
         charge: object.map(str::to_owned),

@@ -22,6 +22,7 @@ fn found(attempts: u32) -> Word {
             executed: Executed {
                 money: ExecutedMoney::Moved,
                 amount: Some(cents(100)),
+                is_total: false,
             },
             object: Some("ch_1".to_owned()),
             charge: Some("ch_1".to_owned()),

@@ -193,6 +193,10 @@ impl Pair {
         }
         let tripped = self.model.tripped();
         let along = self.model.open_object_holds();
+        if self.model.tells_of_what_is_settled(op) {
+            self.cells
+                .reached("a part of a total is settled already".to_owned());
+        }
         let expected = self.model.execute(id, op);
         if self.model.tripped() > tripped {
             self.cells.reached("a budget trips".to_owned());
@@ -273,7 +277,7 @@ impl Pair {
         let is_done = self.model.resolve(hold, verdict);
         self.cells.reached(format!("resolved, {is_done}"));
         self.told.push(format!("{hold} is {verdict:?}, {is_done}"));
-        let finding = match wire::executed(verdict) {
+        let finding = match wire::executed(verdict, None) {
             Some(executed) => Finding::Executed {
                 executed,
                 object: None,

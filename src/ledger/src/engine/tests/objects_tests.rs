@@ -124,6 +124,47 @@ async fn what_is_done_with_an_open_object_debits_only_the_difference() {
 }
 
 #[tokio::test]
+async fn of_an_objects_total_nothing_is_debited_twice() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let told = |admitted: &Admitted, amount, is_total| Outcome {
+        outcome: AttemptOutcome::Executed(Executed {
+            money: ExecutedMoney::Moved,
+            amount: Some(cents(amount)),
+            is_total,
+        }),
+        ..charged(admitted, "pi_1", amount)
+    };
+    let paid = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    bench.outcome(told(&paid, 1_000, true)).await;
+    assert_eq!(bench.parts(&key).await, [9_000, 0, 1_000, 0]);
+    // Nobody knows beforehand that it takes nothing; its answer says so.
+    let described = bench.admitted(on_object(&key, "pi_1", None, "k-2")).await;
+    assert_eq!(bench.parts(&key).await, [8_000, 1_000, 1_000, 0]);
+    bench.outcome(told(&described, 1_000, true)).await;
+    assert_eq!(bench.parts(&key).await, [9_000, 0, 1_000, 0]);
+    let entry = bench.entry(described.hold).await;
+    assert_eq!(entry.outcome, Some(EntryOutcome::Settled));
+    assert!(entry.alarms.is_empty(), "{:?}", entry.alarms);
+    // What the vendor took beyond is debited.
+    let raised = bench
+        .admitted(on_object(&key, "pi_1", Some(300), "k-3"))
+        .await;
+    bench.outcome(told(&raised, 1_300, true)).await;
+    assert_eq!(bench.parts(&key).await, [8_700, 0, 1_300, 0]);
+    // Another account's object of that name is another object.
+    let mut elsewhere = charge(&key, 1_300, "k-4");
+    elsewhere.request.vendor_account = Some("acct_2".to_owned());
+    let elsewhere = bench.admitted(elsewhere).await;
+    bench.outcome(told(&elsewhere, 1_300, true)).await;
+    assert_eq!(bench.parts(&key).await, [7_400, 0, 2_600, 0]);
+    // Where the answer tells of the one request, all of it counts.
+    let one = bench.admitted(charge(&key, 100, "k-5")).await;
+    bench.outcome(told(&one, 100, false)).await;
+    assert_eq!(bench.parts(&key).await, [7_300, 0, 2_700, 0]);
+}
+
+#[tokio::test]
 async fn a_cancelled_object_gives_its_hold_back() {
     let bench = Bench::new();
     let key = bench.key(daily(10_000)).await;

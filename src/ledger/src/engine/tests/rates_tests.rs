@@ -35,6 +35,7 @@ fn said(admitted: &Admitted, money: ExecutedMoney, object: &str, amount: Minor) 
     let executed = Executed {
         money,
         amount: Some(amount),
+        is_total: false,
     };
     Outcome {
         outcome: AttemptOutcome::Executed(executed),

@@ -171,6 +171,7 @@ fn read(text: &str) -> Result<(Finding, Evidence), Vec<FieldError>> {
             executed: Executed {
                 money: ExecutedMoney::Moved,
                 amount,
+                is_total: false,
             },
             object,
             charge,
@@ -206,6 +207,7 @@ mod tests {
                     amount: 999,
                     currency: Currency::USD,
                 }),
+                is_total: false,
             },
             object: Some("pi_1".to_owned()),
             charge: Some("ch_1".to_owned()),

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use super::budgets::{budget_columns, full_budget};
 use super::known::{Facts, Known, Subject, is_open};
 use super::link::Question;
+use super::requests::{learn_settled, settled_on_objects};
 use super::rows::{
     HOLD_COLUMNS, code_if_any, command_id, digest, full_key, get, hold_columns, hold_row,
     key_columns, known_answer, parameters, parts, record_key, small,
@@ -32,6 +33,7 @@ enum Lesson {
     Reserves,
     Nonces(Vec<[u8; 16]>),
     Objects(Vec<String>),
+    Totals(Vec<String>),
     LookedUp(Vec<CommandId>),
 }
 
@@ -166,6 +168,7 @@ fn learn(facts: &mut Facts, lesson: Lesson, rows: &[Row]) -> Result<(), StoreErr
                 facts.put_hold(hold);
             }
         }
+        Lesson::Totals(objects) => learn_settled(facts, objects, rows)?,
         Lesson::LookedUp(_) => {}
     }
     Ok(())
@@ -262,6 +265,16 @@ impl PostgresStore {
                 ),
                 Lesson::Objects(objects),
             );
+        }
+        let totals: Vec<String> = unique(
+            wanted
+                .totals
+                .iter()
+                .filter(|object| !facts.settled.contains_key(*object) && !object.contains('\0'))
+                .cloned(),
+        );
+        if !totals.is_empty() {
+            foreseen.add(settled_on_objects(totals.clone()), Lesson::Totals(totals));
         }
         foreseen
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::lifecycle::{HoldState, RecordState};
+use keybrake_contract::money::Micros;
 
 use crate::book::Parts;
 use crate::store::counters::split;
@@ -56,6 +57,8 @@ pub struct Facts {
     pub answers: HashMap<RequestNumber, Option<KnownAnswer>>,
     /// The open holds of some objects, at every place.
     pub open: HashMap<String, BTreeSet<RequestNumber>>,
+    /// What is settled on some objects, at every place, by request.
+    pub settled: HashMap<String, HashMap<RequestNumber, (PlaceNumber, Micros)>>,
     /// The highest counter on record, by nonce.
     counters: HashMap<[u8; 16], u64>,
     /// Ids that were looked up everywhere where an id can stand.
@@ -74,6 +77,7 @@ impl Known {
             facts.by_id.len(),
             facts.commands.len(),
             facts.open.len(),
+            facts.settled.len(),
             facts.budgets.len(),
             facts.purchases.len(),
             facts.counters.len(),
@@ -100,23 +104,41 @@ impl Facts {
         self.holds.insert(row.number, row);
     }
 
-    /// Forgets a hold that was changed past what is known, and all open holds with it.
+    /// Forgets a hold that was changed past what is known, and with it what is known of all objects.
     pub fn forget_hold(&mut self, number: RequestNumber) {
         if let Some(row) = self.holds.remove(&number) {
             self.by_id.remove(&row.id);
         }
-        self.open.clear();
+        self.forget_objects();
     }
 
-    /// Puts a hold as it is now, and keeps the open holds of its object in line.
+    /// Forgets the holds of every object.
+    pub fn forget_objects(&mut self) {
+        self.open.clear();
+        self.settled.clear();
+    }
+
+    /// Forgets the holds of one object.
+    pub fn forget_object(&mut self, object: &str) {
+        self.open.remove(object);
+        self.settled.remove(object);
+    }
+
+    /// Puts a hold as it is now, and keeps the holds of its object in line.
     pub fn change_hold(&mut self, row: HoldRow) {
-        if let Some(object) = &row.object
-            && let Some(open) = self.open.get_mut(object)
-        {
-            if is_open(&row) {
-                open.insert(row.number);
-            } else {
-                open.remove(&row.number);
+        if let Some(object) = &row.object {
+            if let Some(open) = self.open.get_mut(object) {
+                if is_open(&row) {
+                    open.insert(row.number);
+                } else {
+                    open.remove(&row.number);
+                }
+            }
+            if let Some(settled) = self.settled.get_mut(object) {
+                match row.cost.filter(|_| is_settled(&row)) {
+                    Some(cost) => settled.insert(row.number, (row.place, cost)),
+                    None => settled.remove(&row.number),
+                };
             }
         }
         self.put_hold(row);
@@ -162,6 +184,11 @@ impl Facts {
     pub fn learn_nonce(&mut self, nonce: [u8; 16], highest: u64) {
         self.counters.insert(nonce, highest);
     }
+}
+
+/// Whether a hold has settled money on its object.
+fn is_settled(row: &HoldRow) -> bool {
+    row.kind == Kind::Write && row.state.hold == HoldState::Settled
 }
 
 /// Whether a hold is of those that a later request on its object decides.

@@ -1,7 +1,12 @@
 //! Requests, their records, and the objects that they are about.
 
-use keybrake_contract::ids::CommandId;
+use std::collections::HashMap;
 
+use keybrake_contract::ids::CommandId;
+use keybrake_contract::money::Micros;
+
+use super::known::Facts;
+use super::link::Question;
 use super::pending::{rare, record_bytes};
 use super::rows::{get, hold_columns, hold_row, minor, parameters, text};
 use super::turn::PostgresStore;
@@ -100,14 +105,14 @@ impl PostgresStore {
             if let Some(said) = change.said {
                 if let Some(object) = &row.object {
                     // It may be another object now: it is asked for again.
-                    self.known.facts.open.remove(object);
+                    self.known.facts.forget_object(object);
                 }
                 row.status = said.status;
                 row.object = said.object.map(text);
             }
             self.known.facts.change_hold(row);
         } else {
-            self.known.facts.open.clear();
+            self.known.facts.forget_objects();
         }
         Ok(())
     }
@@ -256,4 +261,52 @@ impl PostgresStore {
         )?;
         self.holds(&rows)
     }
+
+    pub(super) fn settled_on(
+        &mut self,
+        place: PlaceNumber,
+        object: &str,
+    ) -> Result<Micros, StoreError> {
+        let object = text(object);
+        if !self.known.facts.settled.contains_key(&object) {
+            let Question { sql, parameters } = settled_on_objects(vec![object.clone()]);
+            let rows = self.ask_all_sent(sql, parameters)?;
+            learn_settled(&mut self.known.facts, vec![object.clone()], &rows)?;
+        }
+        let settled = self.known.facts.settled.get(&object);
+        settled
+            .into_iter()
+            .flat_map(HashMap::values)
+            .filter(|(at, _)| *at == place)
+            .try_fold(Micros::ZERO, |sum, (_, cost)| sum.checked_add(*cost))
+            .ok_or_else(|| StoreError::new("what is settled on one object is beyond counting"))
+    }
+}
+
+/// What is settled on some objects, at every place.
+pub fn settled_on_objects(objects: Vec<String>) -> Question {
+    Question::new(
+        "SELECT o.object, q.number, q.place, q.cost FROM unnest($1::text[]) AS o (object) CROSS JOIN LATERAL
+             (SELECT number, place, cost FROM requests
+              WHERE object = o.object AND kind = 1 AND hold = 1 AND cost IS NOT NULL LIMIT 256) q",
+        parameters![objects],
+    )
+}
+
+/// Takes in the answer to [`settled_on_objects`].
+pub fn learn_settled(
+    facts: &mut Facts,
+    objects: Vec<String>,
+    rows: &[tokio_postgres::Row],
+) -> Result<(), StoreError> {
+    for object in objects {
+        facts.settled.insert(object, HashMap::new());
+    }
+    for row in rows {
+        let object: String = get(row, 0)?;
+        if let Some(settled) = facts.settled.get_mut(&object) {
+            settled.insert(get(row, 1)?, (get(row, 2)?, Micros::new(get(row, 3)?)));
+        }
+    }
+    Ok(())
 }

@@ -263,6 +263,10 @@ impl Store for PostgresStore {
         self.open_holds(place, object)
     }
 
+    fn settled_on(&mut self, place: PlaceNumber, object: &str) -> Result<Micros, StoreError> {
+        self.settled_on(place, object)
+    }
+
     fn add_answer(
         &mut self,
         number: RequestNumber,

@@ -91,6 +91,20 @@ pub fn open_holds(
     Ok(holds)
 }
 
+pub fn settled_on(
+    connection: &Connection,
+    place: PlaceNumber,
+    object: &str,
+) -> Result<Micros, StoreError> {
+    let settled = connection
+        .prepare_cached(
+            "SELECT coalesce(sum(cost), 0) FROM (
+                 SELECT cost FROM requests WHERE object = ?1 AND place = ?2 AND kind = 1 AND hold = 1 LIMIT 256)",
+        )?
+        .query_row(params![object, place], |row| row.get(0))?;
+    Ok(Micros::new(settled))
+}
+
 pub fn object(
     connection: &Connection,
     place: PlaceNumber,

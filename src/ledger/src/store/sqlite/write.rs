@@ -488,6 +488,10 @@ impl Store for SqliteStore {
         holds::open_holds(&self.connection, place, object)
     }
 
+    fn settled_on(&mut self, place: PlaceNumber, object: &str) -> Result<Micros, StoreError> {
+        holds::settled_on(&self.connection, place, object)
+    }
+
     fn add_answer(
         &mut self,
         number: RequestNumber,

@@ -180,6 +180,7 @@ fn all() -> Vec<String> {
         "a budget trips",
         "an attempt is swept",
         "a hold of an object is decided along",
+        "a part of a total is settled already",
     ]
     .map(str::to_owned)
     .into();

@@ -1,6 +1,6 @@
 //! The end of an attempt: outcome, release, sweep, and a person's word.
 
-use super::{Answer, Cents, Hold, Id, Known, Model, Record, Said, Verdict};
+use super::{Answer, Cents, Hold, Id, Known, Model, Op, Record, Said, Verdict, gives_totals};
 
 impl Model {
     pub(super) fn outcome(&mut self, id: Id, said: &Said) -> Answer {
@@ -137,13 +137,18 @@ impl Model {
         let open = object.map(|object| self.open_holds(object));
         let open = open.unwrap_or_default();
         let held: Cents = open.iter().filter_map(|one| self.requests[*one].cost).sum();
-        let taken = match verdict {
-            Verdict::Moved(taken) | Verdict::Open(taken) => taken,
+        let said = match verdict {
+            Verdict::Moved(said) | Verdict::Open(said) => said,
             _ => None,
         };
+        let settled = match object {
+            Some(object) if gives_totals(object) => self.settled_on(object),
+            _ => 0,
+        };
+        let taken = said.map(|said| (said - settled).max(0));
         let beyond = taken.map(|taken| (taken - held).max(0));
         let own = &mut self.requests[number];
-        own.amount = taken.or(own.amount);
+        own.amount = said.or(own.amount);
         match verdict {
             Verdict::Moved(_) => own.cost = beyond.or(own.cost),
             // Money that may still move is never lowered.
@@ -164,6 +169,32 @@ impl Model {
                 _ => {}
             }
         }
+    }
+
+    /// Whether an outcome tells, for the first time, a total of which a part is settled.
+    pub fn tells_of_what_is_settled(&self, op: &Op) -> bool {
+        let Op::Outcome(said) = op else {
+            return false;
+        };
+        let is_amount = matches!(
+            said.verdict,
+            Verdict::Moved(Some(_)) | Verdict::Open(Some(_))
+        );
+        let object = said
+            .object
+            .filter(|object| is_amount && gives_totals(*object));
+        let is_news = self
+            .requests
+            .iter()
+            .any(|one| one.id == said.hold && one.record != Record::Answered && !one.ask.is_read);
+        is_news && object.is_some_and(|object| self.settled_on(object) > 0)
+    }
+
+    /// What the writes on this object have settled.
+    fn settled_on(&self, object: u8) -> Cents {
+        let writes = self.requests.iter().filter(|one| !one.ask.is_read);
+        let settled = writes.filter(|one| one.object == Some(object) && one.hold == Hold::Settled);
+        settled.filter_map(|one| one.cost).sum()
     }
 
     /// Puts a request into a state. Its idempotency key stands for its newest request, save that an executed one is never

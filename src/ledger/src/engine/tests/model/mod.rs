@@ -192,6 +192,11 @@ struct Request {
     known_to: Vec<Subject>,
 }
 
+/// Whether the vendor tells of this object what it took for it in all, and not by the one request.
+pub const fn gives_totals(object: u8) -> bool {
+    object == 0
+}
+
 /// The whole ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Model {

@@ -232,7 +232,7 @@ fn key_edit() -> impl Strategy<Value = KeyEdit> {
         2 => of(0_usize..3).prop_map(KeyEdit::Budget),
         1 => of(Just(RULE)).prop_map(KeyEdit::Rule),
         2 => select(vec![MINUTE, 2 * DAY]).prop_map(KeyEdit::EndsIn),
-        1 => Just(KeyEdit::Revoke),
+        2 => Just(KeyEdit::Revoke),
     ]
 }
 
@@ -252,7 +252,7 @@ fn time() -> impl Strategy<Value = i64> {
         6 => select(vec![SECOND, 61 * SECOND, 126 * SECOND]),
         2 => select(vec![30 * MINUTE, HOUR, HOUR + MINUTE]),
         2 => select(vec![5 * HOUR, 13 * HOUR, 23 * HOUR, DAY]),
-        1 => select(vec![9 * DAY, 31 * DAY]),
+        2 => select(vec![9 * DAY, 31 * DAY]),
     ]
 }
 
@@ -261,7 +261,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => wish().prop_map(Step::Reserve),
         10 => any::<Index>().prop_map(Step::Retry),
-        2 => wish().prop_map(Step::ReleaseFirst),
+        5 => wish().prop_map(Step::ReleaseFirst),
         26 => (which(), verdict(), of(0_u8..2)).prop_map(|(which, verdict, object)| {
             Step::Outcome(which, verdict, object.filter(|_| verdict.is_executed()))
         }),
@@ -270,7 +270,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => any::<Index>().prop_map(Step::Again),
         2 => (any::<Index>(), any::<Index>()).prop_map(|(id, other)| Step::Misuse(id, other)),
         12 => time().prop_map(Step::Wait),
-        3 => (any::<Index>(), key_edit()).prop_map(|(key, edit)| Step::ChangeKey(key, edit)),
+        4 => (any::<Index>(), key_edit()).prop_map(|(key, edit)| Step::ChangeKey(key, edit)),
         1 => any::<Index>().prop_map(Step::Issue),
         4 => (0_usize..3, budget_edit()).prop_map(|(budget, edit)| Step::ChangeBudget(budget, edit)),
         2 => (any::<Index>(), prop_oneof![amount().prop_map(|amount| Verdict::Moved(Some(amount))), Just(Verdict::NotExecuted)])
@@ -302,11 +302,31 @@ fn doubt() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+/// Two requests on one object of which the vendor tells totals.
+fn twice() -> impl Strategy<Value = Vec<Step>> {
+    let told = (any::<Index>(), amount(), any::<bool>()).prop_map(|(index, amount, is_moved)| {
+        let from = From::Open;
+        let verdict = if is_moved {
+            Verdict::Moved
+        } else {
+            Verdict::Open
+        };
+        Step::Outcome(Which { from, index }, verdict(Some(amount)), Some(0))
+    });
+    vec((wish().prop_map(Step::Reserve), told), 2..4).prop_map(|pairs| {
+        pairs
+            .into_iter()
+            .flat_map(|(asked, told)| [asked, told])
+            .collect()
+    })
+}
+
 /// Several steps.
 pub fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let some = prop_oneof![
-        9 => step().prop_map(|step| vec![step]),
-        1 => doubt(),
+        18 => step().prop_map(|step| vec![step]),
+        2 => doubt(),
+        1 => twice(),
     ];
     vec(some, most / 2..=most).prop_map(|steps| steps.into_iter().flatten().collect())
 }

@@ -12,7 +12,7 @@ use keybrake_contract::wire::{
 
 use super::{
     Answer, Ask, Budget, BudgetEdit, BudgetIs, Cents, Cost, Id, Key, KeyEdit, Limits, No, Op,
-    Parts, Said, Verdict,
+    Parts, Said, Verdict, gives_totals,
 };
 use crate::clock::timestamp;
 use crate::model::{
@@ -218,7 +218,7 @@ fn outcome(number: Id, said: &Said) -> Outcome {
         id: id(number),
         hold: id(said.hold),
         attempt: said.attempt,
-        outcome: verdict(said.verdict),
+        outcome: verdict(said.verdict, said.object),
         status: Some(200),
         vendor_request_id: None,
         vendor_object_id: said.object.map(object),
@@ -234,7 +234,7 @@ fn outcome(number: Id, said: &Said) -> Outcome {
     }
 }
 
-pub fn executed(said: Verdict) -> Option<Executed> {
+pub fn executed(said: Verdict, object: Option<u8>) -> Option<Executed> {
     let (money, amount) = match said {
         Verdict::Moved(amount) => (ExecutedMoney::Moved, amount),
         Verdict::Open(amount) => (ExecutedMoney::Open, amount),
@@ -242,11 +242,16 @@ pub fn executed(said: Verdict) -> Option<Executed> {
         _ => return None,
     };
     let amount = amount.map(minor);
-    Some(Executed { money, amount })
+    let is_total = amount.is_some() && object.is_some_and(gives_totals);
+    Some(Executed {
+        money,
+        amount,
+        is_total,
+    })
 }
 
-fn verdict(said: Verdict) -> AttemptOutcome {
-    match (said, executed(said)) {
+fn verdict(said: Verdict, object: Option<u8>) -> AttemptOutcome {
+    match (said, executed(said, object)) {
         (_, Some(executed)) => AttemptOutcome::Executed(executed),
         (Verdict::Declined, _) => AttemptOutcome::DeclinedFinal,
         (Verdict::NotExecuted, _) => AttemptOutcome::NotExecuted,
