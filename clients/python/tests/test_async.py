@@ -7,10 +7,11 @@ import inspect
 import pickle
 
 import anyio
+import httpx
 import keybrake
 import pytest
 from keybrake.testing import LocalStack
-from words import CHARGES, charge
+from words import CHARGES, AsyncSilentTransport, charge, uncapped
 
 
 def client(stack: LocalStack) -> keybrake.AsyncClient:
@@ -80,6 +81,25 @@ def test_a_key_is_revoked_in_a_scope_that_lets_nothing_more_through(
         return key
 
     assert kb.key(anyio.run(cancelled)).status == "revoked"
+
+
+def test_many_keys_that_nobody_revokes_hold_it_up_for_half_a_minute_as_well(
+    kb: keybrake.Client, keybrake_stack: LocalStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = AsyncSilentTransport()
+    monkeypatch.setattr("keybrake.telling.time", silent)
+
+    async def issue() -> None:
+        async with (
+            httpx.AsyncClient(transport=silent) as http,
+            keybrake.AsyncClient(keybrake_stack.url, admin_key=keybrake_stack.admin_key, http=http) as twin,
+            twin.vault_keys(uncapped("async-silence", 5)),
+        ):
+            silent.fallen = True
+
+    asyncio.run(issue())
+    assert (silent.asked, len(caplog.messages)) == (3, 5)
+    assert kb.revoke_all(label_prefix="async-silence-") == 5
 
 
 def test_it_fails_closed_as_well(keybrake_stack: LocalStack) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import keybrake
 import pytest
 from built import PACKAGE
 from keybrake.testing import LocalStack, Sandbox
+from test_metaflow import run_flow
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (PACKAGE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 FILES = {block.splitlines()[0][2:]: block for block in BLOCKS if block.startswith("# ")}
@@ -34,14 +32,18 @@ def test_its_lines_charge_once_and_tell_a_cap(
     assert isinstance(keybrake_environment, LocalStack)
 
 
-def test_its_flow_is_one(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "flow.py").write_text(FILES["flow.py"])
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(installed), "USER": "tester"}
-    ended = subprocess.run(
-        [sys.executable, "flow.py", "--no-pylint", "check"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0 and "The graph looks good" in ended.stdout + ended.stderr, ended.stderr
+def test_its_flow_charges_each_customer_once(
+    keybrake_stack: LocalStack, sandbox: Sandbox, installed: Path, tmp_path: Path
+) -> None:
+    flow = tmp_path / "flow.py"
+    flow.write_text(FILES["flow.py"])
+    # Other tests bill the period that the flow bills by itself.
+    ended = run_flow(
+        flow, "--period=2026-10", installed=installed, folder=tmp_path, environment=keybrake_stack.environment
+    )
+    assert ended.returncode == 0, ended.stdout
+    for customer, cents in (("cus_aaa", 999), ("cus_bbb", 2999)):
+        assert sandbox.executions(keybrake.idempotency_key(customer, cents, "2026-10")) == 1
 
 
 def test_its_test_passes(

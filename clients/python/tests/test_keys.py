@@ -14,7 +14,7 @@ import keybrake
 import pytest
 import stripe
 from keybrake.testing import LocalStack, Sandbox
-from words import CHARGES, charge
+from words import CHARGES, SilentTransport, charge, uncapped
 
 
 class Cable(httpx.HTTPTransport):
@@ -81,6 +81,23 @@ def test_a_revocation_that_fails_is_told_and_hides_nothing(
     assert key.key_id in line and "told" in line and "gone" in line and key.secret not in line
     assert getattr(caught.value, "__notes__", [line]) == [line]
     kb.revoke(key)
+
+
+def test_many_keys_that_nobody_revokes_hold_the_end_up_for_half_a_minute_and_all_are_told(
+    kb: keybrake.Client, keybrake_stack: LocalStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = SilentTransport()
+    monkeypatch.setattr("keybrake.telling.time", silent)
+    http = httpx.Client(transport=silent)
+    with (
+        keybrake.Client(keybrake_stack.url, admin_key=keybrake_stack.admin_key, http=http) as client,
+        client.vault_keys(uncapped("silence", 5)) as keys,
+    ):
+        silent.fallen = True
+    assert silent.asked == 3, "after 0, 10 and 20 seconds"
+    assert [key.key_id in line for key, line in zip(keys, caplog.messages)] == [True] * 5
+    assert ["took 30 seconds" in line for line in caplog.messages] == [False] * 3 + [True] * 2
+    assert kb.revoke_all(label_prefix="silence-") == 5
 
 
 def test_a_key_does_what_it_was_issued_for_and_nothing_else(

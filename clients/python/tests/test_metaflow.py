@@ -18,7 +18,7 @@ FLOWS = Path(__file__).resolve().parent / "flows"
 
 
 def run_flow(
-    flow: str, *arguments: str, installed: Path, folder: Path, environment: Mapping[str, str]
+    flow: Path, *arguments: str, installed: Path, folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Runs a flow to its end; its artifacts are then in `folder`."""
     own = {
@@ -30,7 +30,7 @@ def run_flow(
         **environment,
     }
     return subprocess.run(
-        [sys.executable, str(FLOWS / flow), "--no-pylint", "run", "--max-workers", "3", *arguments],
+        [sys.executable, str(flow), "--no-pylint", "run", "--max-workers", "3", *arguments],
         env=own,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ def test_a_flow_in_which_everything_fails_once_charges_once(
 ) -> None:
     customers = [f"cus_{secrets.token_hex(8)}" for _ in range(3)]
     ended = run_flow(
-        "billing_flow.py", f"--customers={','.join(customers)}", installed=installed, folder=tmp_path,
+        FLOWS / "billing_flow.py", f"--customers={','.join(customers)}", installed=installed, folder=tmp_path,
         environment=keybrake_stack.environment,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout
@@ -66,7 +66,8 @@ def test_a_flow_in_which_everything_fails_once_charges_once(
     charges = [sandbox.charges(customer) for customer in customers]
     assert [[one["amount_captured"] for one in found] for found in charges] == [[999], [2999], [500]]
 
-    keys = list(kb.keys(label_prefix="metaflow/BillingFlow/"))
+    run_id = (tmp_path / ".metaflow" / "BillingFlow" / "latest_run").read_text()
+    keys = list(kb.keys(label_prefix=f"metaflow/BillingFlow/{run_id}/"))
     assert {key.status for key in keys} == {"revoked"}, "also that of the killed attempt"
     caps: dict[str, list[str]] = {customer: [] for customer in customers}
     for key in keys:
@@ -86,7 +87,7 @@ def test_a_key_is_no_artifact_and_a_fallback_gets_none(
     kb: keybrake.Client, keybrake_stack: LocalStack, installed: Path, tmp_path: Path
 ) -> None:
     environment = keybrake_stack.environment
-    ended = run_flow("careless_flow.py", installed=installed, folder=tmp_path, environment=environment)
+    ended = run_flow(FLOWS / "careless_flow.py", installed=installed, folder=tmp_path, environment=environment)
     assert ended.returncode != 0 and 'Cannot pickle dump artifact named "key"' in ended.stdout, ended.stdout
     keys = list(kb.keys(label_prefix="metaflow/CarelessFlow/"))
     assert [(key.label.rpartition("/")[2], key.status) for key in keys] == [("0", "revoked")]
@@ -94,7 +95,7 @@ def test_a_key_is_no_artifact_and_a_fallback_gets_none(
 
 
 def test_a_step_without_a_cap_does_not_begin(installed: Path, tmp_path: Path) -> None:
-    ended = run_flow("one_step_flow.py", installed=installed, folder=tmp_path, environment={})
+    ended = run_flow(FLOWS / "one_step_flow.py", installed=installed, folder=tmp_path, environment={})
     assert ended.returncode != 0 and "@spend_cap needs one of daily_usd_cap" in ended.stdout
     assert "began" not in ended.stdout
 
@@ -103,7 +104,7 @@ def test_a_step_does_not_begin_when_no_key_can_be_issued(
     keybrake_stack: LocalStack, installed: Path, tmp_path: Path
 ) -> None:
     environment = {**keybrake_stack.environment, "KEYBRAKE_ADMIN_KEY": keybrake_stack.audit_key, "CAP": "1"}
-    ended = run_flow("one_step_flow.py", installed=installed, folder=tmp_path, environment=environment)
+    ended = run_flow(FLOWS / "one_step_flow.py", installed=installed, folder=tmp_path, environment=environment)
     assert ended.returncode != 0 and "These credentials may not do this" in ended.stdout
     assert "began with" not in ended.stdout
 
@@ -121,3 +122,14 @@ def test_metaflow_finds_the_plugins_and_other_flows_do_not_need_keybrake(
     ended = subprocess.run([sys.executable, "-c", hidden], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0 and "WARNING" not in ended.stdout + ended.stderr, ended.stdout + ended.stderr
     assert {"spend_cap": "spend_cap", "secrets": "vault-key"}[what] in ended.stdout
+
+
+def test_a_cap_takes_every_field_of_a_key_but_a_fixed_end(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import metaflow; from keybrake.keys import NewKey; "
+        "from metaflow_extensions.keybrake.plugins.spend_cap import GRANT; "
+        "print(sorted(NewKey.__annotations__.keys() ^ set(GRANT)))"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(installed)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "['expires_at', 'label']", ended.stderr

@@ -21,7 +21,7 @@ from keybrake.keys import KeyState, NewKey, VaultKey
 from keybrake.preflight import Preflight
 from keybrake.secrecy import NotPickled
 from keybrake.settings import Settings
-from keybrake.telling import not_revoked
+from keybrake.telling import in_time, not_revoked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -110,7 +110,8 @@ class AsyncClient(NotPickled):
 
     @contextlib.asynccontextmanager
     async def vault_keys(self, keys: Sequence[NewKey]) -> AsyncIterator[list[VaultKey]]:
-        """The same with many keys: issued all or none, each of them revoked at the end."""
+        """The same with many keys: issued all or none, each of them revoked at the end. Half a minute after the first
+        revocation no other begins; what is left then counts as a revocation that fails."""
         async with self._revoked_after(await self.issue_many(keys)) as issued:
             yield issued
 
@@ -125,7 +126,7 @@ class AsyncClient(NotPickled):
         finally:
             # A cancelled body must not keep its keys alive.
             with anyio.CancelScope(shield=True):
-                for key in keys:
+                for key in in_time(keys, raised):
                     try:
                         await self.revoke(key)
                     except Exception as failure:  # whatever it is, the body's own exception goes on
@@ -147,11 +148,11 @@ class AsyncClient(NotPickled):
 
     async def freeze_budget(self, name: str) -> Budget:
         """Admits nothing new under it until it is opened again."""
-        return await self._run(calls.change_budget(name, {"state": "frozen"}))
+        return await self._run(calls.change_budget(name, "frozen"))
 
     async def reopen_budget(self, name: str) -> Budget:
         """Opens a budget that was frozen, or whose brake has tripped."""
-        return await self._run(calls.change_budget(name, {"state": "open"}))
+        return await self._run(calls.change_budget(name, "open"))
 
     # Statements and the audit
 

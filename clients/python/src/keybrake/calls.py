@@ -12,7 +12,7 @@ from keybrake.budgets import Budget, budget_body, read_budget
 from keybrake.entries import Entry, read_entry
 from keybrake.errors import MalformedAnswer
 from keybrake.exchange import Call
-from keybrake.keys import KeyState, VaultKey, new_key_body, plain, read_key, read_key_state
+from keybrake.keys import KeyState, VaultKey, new_key_body, read_key, read_key_state
 from keybrake.reading import member, object_of, objects_of, optional_member
 from keybrake.settings import Role
 
@@ -146,10 +146,9 @@ def budgets() -> Pages[Budget]:
     return _pages(Role.ADMIN, "/admin/budgets", "budgets", read_budget, {})
 
 
-def change_budget(name: str, changes: Mapping[str, Any]) -> Call[Budget]:
-    """Changes what is named. None takes a cap away."""
-    body = {field: plain(field, value) for field, value in changes.items()}
-    return Call(Role.ADMIN, "PATCH", _subject("budgets", name), read_budget, body=body)
+def change_budget(name: str, state: Literal["open", "frozen"]) -> Call[Budget]:
+    """Opens or freezes it."""
+    return Call(Role.ADMIN, "PATCH", _subject("budgets", name), read_budget, body={"state": state})
 
 
 # Statements and the audit

@@ -120,7 +120,7 @@ def new_key_body(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(name: str, value: Any) -> Any:
     """A field as JSON has it: money as text, exactly."""
-    if name not in CAPS or value is None or isinstance(value, str):
+    if name not in CAPS or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise TypeError(f"{name} is of type {type(value).__name__}: write dollars as text, like '10.99'")

@@ -1,15 +1,32 @@
-"""How a key that could not be revoked is told, without hiding what happened before."""
+"""How many keys are revoked at the end of a block, and how those are told that are not, without hiding what happened
+before."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from keybrake.keys import VaultKey
 
-__all__ = ["not_revoked"]
+__all__ = ["in_time", "not_revoked"]
 
 LOG = logging.getLogger("keybrake")
+
+# Seconds after the first revocation in which another may begin.
+REVOKING_S = 30.0
+
+
+def in_time(keys: Sequence[VaultKey], body: Optional[BaseException]) -> Iterator[VaultKey]:
+    """The keys that are to be revoked, one by one, until `REVOKING_S` are over; what is left then is told as not
+    revoked. Where nobody answers, a thousand keys would otherwise hold up the end of a block for hours."""
+    ends = time.monotonic() + REVOKING_S
+    for key in keys:
+        if time.monotonic() < ends:
+            yield key
+        else:
+            not_revoked(key, TimeoutError(f"revoking the keys before it took {REVOKING_S:g} seconds"), body)
 
 
 def not_revoked(key: VaultKey, failure: Exception, body: Optional[BaseException]) -> None:

@@ -27,5 +27,6 @@ class VaultKeyProvider(SecretsProvider):
 
         label = "metaflow/secrets"
         if current.is_running_flow:
-            label = f"metaflow/{current.pathspec}/{current.retry_count}"
+            # Not below the task's own prefix: `@spend_cap` on the same step revokes what it finds there.
+            label = f"metaflow/{current.pathspec}-secrets/{current.retry_count}"
         return {secret_id: issue_until_exit({"label": label, **(options or {})})}
