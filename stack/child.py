@@ -74,8 +74,7 @@ class Child:
         with open(self.log_file, "ab", opener=_private) as log, signals_held():
             self._popen = self._spawn(log)
             self.pid = self._popen.pid
-            self._began = began_at(self.pid)
-            self.pid_file.write_text(json.dumps({"pid": self.pid, "began": self._began, "note": self.note}))
+            self._began = write_pid_file(self.pid_file, self.pid, self.note)
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
@@ -167,6 +166,13 @@ class Child:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def write_pid_file(file: Path, pid: int, note: str = "") -> Optional[str]:
+    """Writes what `Child.found` reads; when the program began."""
+    began = began_at(pid)
+    file.write_text(json.dumps({"pid": pid, "began": began, "note": note}))
+    return began
 
 
 def began_at(pid: int) -> Optional[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Optional
+from typing import Callable, Optional
 
 # A closed terminal (SIGHUP) must not leave a stack behind either.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,15 +23,25 @@ class _State:
     came = False
 
 
-@contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise() -> AbstractContextManager[None]:
     """While this is entered, `SIGNALS` raise `Interrupted` in the main thread."""
-    before = [signal.signal(sent, _raise) for sent in SIGNALS]
+    return _handled(_raise)
+
+
+def first_signal_raises() -> AbstractContextManager[None]:
+    """The same, but only the first of them: what comes after it is ignored, so that an end that has begun is not cut
+    short."""
+    return _handled(_raise_once)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
+    before = [signal.signal(sent, handler) for sent in SIGNALS]
     try:
         yield
     finally:
-        for sent, handler in zip(SIGNALS, before):
-            signal.signal(sent, handler)
+        for sent, earlier in zip(SIGNALS, before):
+            signal.signal(sent, earlier)
 
 
 @contextmanager
@@ -51,3 +61,13 @@ def _raise(_sent: int, _frame: Optional[FrameType]) -> None:
         _State.came = True
         return
     raise Interrupted
+
+
+def _raise_once(sent: int, frame: Optional[FrameType]) -> None:
+    for ignored in SIGNALS:
+        signal.signal(ignored, _ignore)
+    _raise(sent, frame)
+
+
+def _ignore(_sent: int, _frame: Optional[FrameType]) -> None:
+    """Unlike SIG_IGN, is not inherited, and does not mind a signal that is on its way."""

@@ -13,12 +13,13 @@ AGENT = Orchestrator("agent")
 
 
 class AgentCase(JobCase):
-    """One agent for all customers, or one for each. All of them draw from one budget with a brake."""
+    """One agent for all customers, or one for each. Each agent has a vault key of its own; all of them draw from one
+    budget with a brake."""
 
     def _keybrake(self) -> dict[str, str]:
         total = sum(map(Decimal, PRICES_USD.values()))
         self.create_budget(lifetime_usd_cap=str(total))
-        return {"KEYBRAKE_URL": self.trial.stack.url, "VAULT_KEY": self.issue(budget=self.budget)}
+        return {"KEYBRAKE_URL": self.trial.stack.url}
 
     def start_agent(self, letters: str) -> Program:
         """Starts, or starts again, the agent for these customers."""
@@ -42,7 +43,7 @@ class AgentCase(JobCase):
         return f"{self.name}-{letters}"
 
     def entries(self) -> list[dict[str, Any]]:
-        """The audit of this case's customers."""
+        """The audit of this case's customers, newest first."""
         mine = self.customers.values()
         return [one for one in self.trial.audit_entries() if (one["params"] or {}).get("customer") in mine]
 
@@ -62,6 +63,9 @@ def agents_share_a_budget(case: JobCase) -> None:
         return
     case.run_all(Ended.FAILED)
     case.expect(not case.charges(), "nothing is charged while the prices are wrong")
+    refused = [entry["reason"] for entry in reversed(case.entries())]
+    others = ["budget_tripped"] * (len(PRICES_USD) - 1)
+    case.expect(refused == ["spend_cap_exceeded", *others], f"the first refusal stops all others, not {refused}")
     case.price_list_mended()
     case.open_tripped_budget()
     case.run_all(Ended.WELL)

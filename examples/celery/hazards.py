@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Optional
 
 from examples.runner.jobs import JobCase, Orchestrator, fan_out_fails_in_part, hazards, write_fails_once
 from examples.runner.program import DEADLINE_S, Program
@@ -33,12 +34,14 @@ class CeleryCase(JobCase):
 
     def kill_task(self) -> None:
         """SIGKILL to the process that works on a task, as the kernel does it when memory is short."""
-        os.kill(eventually(lambda: _child(self._worker), DEADLINE_S, "a process of the worker's pool"), signal.SIGKILL)
+        found = eventually(lambda: newest_child(self._worker), DEADLINE_S, "a process of the worker's pool")
+        os.kill(found, signal.SIGKILL)
 
 
-def _child(program: Program) -> int:
+def newest_child(program: Program) -> Optional[int]:
+    """The pid of the newest of its children; None while it has none."""
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
-    return int(children[-1]) if children else 0
+    return int(children[-1]) if children else None
 
 
 def killed_and_redelivered(case: JobCase) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Optional
 
-from examples.runner.program import ScenarioFailed
+from examples.runner.program import DEADLINE_S, ScenarioFailed
 from examples.runner.trial import Trial
+from stack.polling import eventually
 
 PRICES_USD = {"a": "9.99", "b": "29.99", "c": "99.99"}
 PERIOD = "2026-07"
+# Long enough to find the program and end it while the vendor's answer is on its way.
+ANSWER_DELAY_MS = 6000
 
 
 class Case:
@@ -64,6 +67,13 @@ class Case:
                     "UPDATE customers SET price_usd = ? WHERE customer = ?", (price, self.customers[letter])
                 )
 
+    def answer_late(self, letter: str) -> None:
+        """The vendor executes this customer's next charge; its answer comes later than the caller lives."""
+        self.trial.sandbox.fault(
+            {"kind": "delay", "delay_ms": ANSWER_DELAY_MS, "when": "after"},
+            body_contains=f"customer={self.customers[letter]}",
+        )
+
     def open_tripped_budget(self) -> None:
         """What an operator does who has seen why the brake tripped."""
         state = self.trial.admin("GET", f"/admin/budgets/{self.budget}")["state"]
@@ -85,6 +95,10 @@ class Case:
         wanted = [self.customers[letter]] if letter else list(self.customers.values())
         found = self.trial.sandbox.objects("charges")
         return [charge for charge in found if charge["customer"] in wanted and charge["status"] == "succeeded"]
+
+    def until_charged(self, letter: str) -> None:
+        """Waits until the vendor has executed a charge of this customer."""
+        eventually(lambda: bool(self.charges(letter)), DEADLINE_S, f"a charge of {self.customers[letter]}")
 
     def expect(self, holds: bool, what: str) -> None:
         """Raises `ScenarioFailed` unless it holds."""

@@ -1,24 +1,20 @@
-"""How a job of an orchestrator is run in one form, and the two hazards that are the same in all of them.
+"""How a job of an orchestrator is run in one form, and the hazards that are the same in several of them.
 
-An orchestrator's folder has `jobs/billing_unsafe.py` and `jobs/billing_safe.py`. Both are started as
-`python FILE HAZARD PERIOD` and end with 0 when everybody is billed.
+An orchestrator's folder has `jobs/billing_unsafe.py` and `jobs/billing_safe.py`, which end with 0 when everybody is
+billed, and `hazards.py`, which says how they are started and what happens to them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from examples.runner.case import PERIOD, Case
 from examples.runner.play import Hazard
-from examples.runner.program import DEADLINE_S, Ended, Program
+from examples.runner.program import Ended, Program
 from examples.runner.trial import Trial
 from stack.build import ROOT
-from stack.polling import eventually
-
-# Long enough to find the program and end it while the vendor's answer is on its way.
-ANSWER_DELAY_MS = 6000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +36,8 @@ class Orchestrator:
 
 
 class JobCase(Case):
-    """One form of a job. All its programs share one vault key, or the account's secret."""
+    """One form of a job. All its programs share one vault key, unless its folder says otherwise, or the account's
+    secret."""
 
     def __init__(self, trial: Trial, hazard: str, orchestrator: Orchestrator, through_keybrake: bool) -> None:
         self.form = "safe" if through_keybrake else "unsafe"
@@ -72,23 +69,12 @@ class JobCase(Case):
         return started
 
     def start_job(self) -> Program:
-        """Starts the job of this hazard."""
+        """Starts the job, which is told the hazard and the period."""
         return self.start("python", str(self.orchestrator.jobs / f"billing_{self.form}.py"), self.hazard, PERIOD)
 
     def run(self, ends: Ended = Ended.WELL) -> None:
         """Runs it to its end."""
         self.start_job().wait(ends)
-
-    def answer_late(self, letter: str) -> None:
-        """The vendor executes this customer's next charge; its answer comes later than the caller lives."""
-        self.trial.sandbox.fault(
-            {"kind": "delay", "delay_ms": ANSWER_DELAY_MS, "when": "after"},
-            body_contains=f"customer={self.customers[letter]}",
-        )
-
-    def until_charged(self, letter: str) -> None:
-        """Waits until the vendor has executed a charge of this customer."""
-        eventually(lambda: bool(self.charges(letter)), DEADLINE_S, f"a charge of {self.customers[letter]}")
 
 
 def write_fails_once(case: JobCase) -> None:
@@ -109,7 +95,7 @@ def fan_out_fails_in_part(case: JobCase) -> None:
 
 
 def killed_and_run_again(case: JobCase) -> None:
-    """The program is gone while it charges; somebody runs the same period again."""
+    """The program is gone while it charges; somebody starts it again, with what it remembers."""
     case.answer_late("b")
     run = case.start_job()
     case.until_charged("b")
@@ -120,16 +106,15 @@ def killed_and_run_again(case: JobCase) -> None:
 def hazards(
     orchestrator: Orchestrator,
     *rows: tuple[str, str, Callable[[JobCase], None]],
-    cases: Optional[Callable[[Trial, str, Orchestrator, bool], JobCase]] = None,
+    cases: Callable[[Trial, str, Orchestrator, bool], JobCase] = JobCase,
 ) -> tuple[Hazard[JobCase], ...]:
-    """Rows of the table from (hazard, what the table says, scenario)."""
-    made = cases or JobCase
+    """Rows of the table from (hazard, what the table says, scenario); `cases` makes a form's case."""
 
     def hazard(name: str, what: str, scenario: Callable[[JobCase], None]) -> Hazard[JobCase]:
         return Hazard(
             f"{orchestrator.name}_{name}",
             f"{orchestrator.name}: {what}",
-            lambda trial, through_keybrake: made(trial, name, orchestrator, through_keybrake),
+            lambda trial, through_keybrake: cases(trial, name, orchestrator, through_keybrake),
             scenario,
         )
 

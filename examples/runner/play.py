@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Callable, Generic, Optional, TypeVar
@@ -22,7 +23,8 @@ from examples.runner.referee import Tally
 from examples.runner.table import Row, lines
 from examples.runner.trial import Trial
 from stack import StackError
-from stack.interruption import Interrupted, signals_raise
+from stack.calls import NoAnswer
+from stack.interruption import Interrupted, first_signal_raises, signals_held
 from stack.watchdog import watched
 
 # A job mostly starts Python; two at once for each core keep it busy.
@@ -54,6 +56,14 @@ class Played:
         self.unsafe = hazard.case(trial, False)
         self.safe = hazard.case(trial, True)
         self.problems: list[str] = []
+
+    def tried(self, case: Case, part: Callable[[], Optional[Later]]) -> Optional[Later]:
+        """What this part of the scenario gives; None also when it fails, which is then among the problems."""
+        try:
+            return part()
+        except (ScenarioFailed, TimeoutError, StackError, NoAnswer) as error:
+            self.problems.append(f"{case.name}: {error}")
+            return None
 
     def row(self, entries: Mapping[str, list[Mapping[str, Any]]]) -> Row:
         """What it came to; `entries` are the audit's, by customer."""
@@ -87,7 +97,7 @@ def play(trial: Trial, hazards: list[Hazard[Any]], say: Callable[[str], None]) -
             if later:
                 trial.clock.advance(hours=LATER_HOURS)
                 say(f"the clock is moved on by {LATER_HOURS // 24} days")
-            for done in as_completed([pool.submit(_later, *after) for after in later]):
+            for done in as_completed([pool.submit(one.tried, case, after) for one, case, after in later]):
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -99,21 +109,14 @@ def play(trial: Trial, hazards: list[Hazard[Any]], say: Callable[[str], None]) -
 
 
 def _first(one: Played, case: Case, say: Callable[[str], None]) -> Optional[tuple[Played, Case, Later]]:
-    began = time.monotonic()
-    try:
-        later = one.hazard.scenario(case)
-    except (ScenarioFailed, TimeoutError, StackError) as error:
-        one.problems.append(f"{case.name}: {error}")
-        return None
-    say(f"{case.name} ({time.monotonic() - began:.0f} s)")
+    def scenario() -> Optional[Later]:
+        began = time.monotonic()
+        later: Optional[Later] = one.hazard.scenario(case)
+        say(f"{case.name} ({time.monotonic() - began:.0f} s)")
+        return later
+
+    later = one.tried(case, scenario)
     return (one, case, later) if later else None
-
-
-def _later(one: Played, case: Case, later: Later) -> None:
-    try:
-        later()
-    except (ScenarioFailed, TimeoutError, StackError) as error:
-        one.problems.append(f"{case.name}: {error}")
 
 
 def main(arguments: list[str], hazards: Sequence[Hazard[Any]], name: str) -> int:
@@ -134,23 +137,31 @@ def main(arguments: list[str], hazards: Sequence[Hazard[Any]], name: str) -> int
         print(f"keybrake: {line}", file=sys.stderr, flush=True)
 
     say("starting a stack (the first time it is built, which takes some minutes)")
-    folder = Path(tempfile.mkdtemp(prefix=f"keybrake-{name}-"))
     try:
-        with signals_raise(), watched(folder), Trial(folder) as trial:
+        with first_signal_raises(), _folder(name, asked.keep) as folder, watched(folder), Trial(folder) as trial:
             say("the stack is up; every job runs twice, without Keybrake and with it")
             rows, sums = play(trial, [known[one] for one in asked.names] or list(hazards), say)
-    except StackError as error:
+    except (StackError, NoAnswer) as error:
         say(str(error))
         return 1
     except Interrupted:
         say("interrupted; everything is ended")
         return 1
-    finally:
-        if asked.keep:
-            say(f"kept: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
     return report(rows, sums, as_json=asked.json)
+
+
+@contextlib.contextmanager
+def _folder(name: str, kept: bool) -> Iterator[Path]:
+    """For everything that the jobs and the stack write; removed at the end, unless it is to be kept."""
+    folder = Path(tempfile.mkdtemp(prefix=f"keybrake-{name}-"))
+    try:
+        yield folder
+    finally:
+        if kept:
+            print(f"keybrake: kept: {folder}", file=sys.stderr, flush=True)
+        else:
+            with signals_held():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def report(rows: list[Row], sums: list[str], *, as_json: bool) -> int:

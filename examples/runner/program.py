@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stack.child import write_pid_file
+
 # A job of these takes seconds; one that hangs fails its hazard.
 DEADLINE_S = 180.0
 LOG_TAIL_LINES = 25
@@ -27,10 +29,11 @@ class ScenarioFailed(Exception):
 
 
 class Program:
-    """A started program. Its children are in a process group of their own with it."""
+    """A started program. Its children are in a process group of their own with it, which `stack.watchdog` ends should
+    the runner be killed."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pids").mkdir(parents=True, exist_ok=True)
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
@@ -42,6 +45,7 @@ class Program:
                 cwd=folder,
                 start_new_session=True,
             )
+        write_pid_file(folder / "pids" / "program.json", self._popen.pid)
         self._began = time.monotonic()
 
     @property

@@ -45,7 +45,7 @@ def unsafe_problems(charges: Sequence[Mapping[str, Any]], due: Due) -> list[str]
     return [f"shows no hazard: the vendor took {taken.cents} cents, and {right.cents} are due"]
 
 
-def safe_problems(charges: Sequence[Mapping[str, Any]], due: Due, entries: Iterable[Mapping[str, Any]]) -> list[str]:
+def safe_problems(charges: Sequence[Mapping[str, Any]], due: Due, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is not exactly once and exactly right, or on which vendor and ledger do not agree."""
     problems = []
     taken = sorted((charge["customer"], charge["description"], charge["amount_captured"]) for charge in charges)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-from examples.runner.program import Program
+from examples.runner.program import Program, ScenarioFailed
 from stack import Ports, Stack, StackError, start_on_free_ports
 from stack.calls import call
 from stack.clock import MovedClock
@@ -18,11 +18,15 @@ from stack.sandbox_control import SandboxControl
 # The company's books and its way to Stripe, which every job imports.
 COMPANY = Path(__file__).resolve().parent.parent / "company"
 # What of the caller's environment the jobs see: nothing of Stripe's, Keybrake's, an orchestrator's or a proxy's.
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
 class Trial:
-    """The stack behind all cases, and every program that was started."""
+    """The stack behind all cases, and every program that was started.
+
+    Once it ends, a scenario that still goes on gets `ScenarioFailed` from the next program that it starts and from the
+    sandbox: it would wait for programs that are gone.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,6 +34,7 @@ class Trial:
         self.stack: Stack
         self.second_envoy: EnvoyNode
         self._programs: list[Program] = []
+        self._ends = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> Trial:
@@ -43,12 +48,15 @@ class Trial:
         return self
 
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
-        self.kill_programs()
-        self.stack.stop(drained=False)
+        try:
+            self.kill_programs()
+        finally:
+            self.stack.stop(drained=False)
 
     def kill_programs(self) -> None:
-        """Ends every program that still runs."""
+        """Ends every program that still runs, and with them the trial."""
         with self._lock:
+            self._ends = True
             programs = list(self._programs)
         for program in programs:
             program.kill()
@@ -56,6 +64,7 @@ class Trial:
     @property
     def sandbox(self) -> SandboxControl:
         """The vendor's side."""
+        self._goes_on()
         assert self.stack.sandbox is not None
         return SandboxControl(self.stack.sandbox.control_url)
 
@@ -63,11 +72,19 @@ class Trial:
         """The program ends with the trial at the latest."""
         with self._lock:
             self._programs.append(program)
+        if self._ends:
+            program.kill()
+        self._goes_on()
+
+    def _goes_on(self) -> None:
+        if self._ends:
+            raise ScenarioFailed("the trial ends")
 
     def environment(self) -> dict[str, str]:
-        """What every program gets."""
+        """What every program gets. What a killed one leaves in `HOME` or `TMPDIR` goes with the trial's folder."""
         known = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        return {**known, "HOME": str(self.folder), "NO_PROXY": "*", "PYTHONPATH": str(COMPANY)}
+        own = {"HOME": str(self.folder), "TMPDIR": str(self.folder)}
+        return {**known, **own, "NO_PROXY": "*", "PYTHONPATH": str(COMPANY)}
 
     def direct_environment(self) -> dict[str, str]:
         """The vendor itself, with its real secret."""
@@ -79,7 +96,7 @@ class Trial:
         }
 
     def admin(self, method: str, path: str, json_body: Optional[object] = None) -> Any:
-        """A call of the admin API; its JSON. Raises `StackError`."""
+        """A call of the admin API; its JSON. Raises `StackError`, and `NoAnswer` when nobody answers."""
         return self._asked(method, path, self.stack.admin_key, json_body)
 
     def vault_keys(self) -> list[dict[str, Any]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from examples.runner.play import Hazard, Later
-from examples.runner.program import DEADLINE_S, Ended
+from examples.runner.program import Ended
 from examples.runner.trial import Trial
 from hazards.case import Form, MetaflowCase
 from hazards.flow_run import FlowRun
-from stack.polling import eventually
 
 NEXT_PERIOD = "2026-08"
 # A refused connection, with the SDK's attempts, Metaflow's own start and a busy machine.
@@ -56,11 +55,9 @@ def write_fails_and_resumed_later(case: MetaflowCase) -> Later:
 
 def killed_while_charging(case: MetaflowCase) -> None:
     """The vendor has executed, its answer is on the way, the task is gone."""
-    case.trial.sandbox.fault(
-        {"kind": "delay", "delay_ms": 3000, "when": "after"}, body_contains=f"customer={case.customers['b']}"
-    )
+    case.answer_late("b")
     run = case.start()
-    eventually(lambda: bool(case.charges("b")), DEADLINE_S, f"a charge of {case.customers['b']}")
+    case.until_charged("b")
     run.kill_task("charge")
     run.wait()
 

@@ -1,4 +1,4 @@
-"""The example's referee on made-up books: what it must not let pass."""
+"""The examples' referee on made-up books: what it must not let pass."""
 
 from __future__ import annotations
 
