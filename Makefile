@@ -13,6 +13,8 @@ PYTEST_ARGS ?=
 AT_ONCE := --numprocesses 3 --dist loadfile
 # The examples that share a runner and one table; `make example-NAME` runs one of them.
 EXAMPLES := agent celery
+# Those whose figures `make test` compares with the documents.
+TESTED_EXAMPLES := agent celery
 EXAMPLE_ARGS ?=
 E2E := tests/e2e
 BENCH := tests/bench
@@ -63,7 +65,7 @@ examples: $(EXAMPLES:%=.tools/examples/%/.installed) ## the same for agents and 
 $(EXAMPLES:%=example-%): example-%: .tools/examples/%/.installed
 	@exec $(PYTHON) -m examples.runner $* -- $(EXAMPLE_ARGS)
 
-test-examples: $(VENV)/.installed $(METAFLOW_VENV)/.installed ## every row of the examples' tables
+test-examples: $(VENV)/.installed $(METAFLOW_VENV)/.installed $(TESTED_EXAMPLES:%=.tools/examples/%/.installed) ## every row of the examples' tables
 	$(VENV)/bin/python -m pytest tests/examples $(PYTEST_ARGS)
 
 test-compose: python ## deploy/compose as it is, in a Docker engine of its own (Linux, root; installs docker.io if missing)
