@@ -21,6 +21,7 @@ from typing import Any, Optional
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+import alerts  # noqa: E402
 import images  # noqa: E402
 from engine import Docker, engine, in_namespaces, install, require_root  # noqa: E402
 
@@ -271,6 +272,11 @@ def main() -> int:
         home, cgroup, *paths = sys.argv[2:]
         return inside(Path(home), cgroup, Artifacts(*(Path(path) for path in paths)))
     install()
+    wrong = alerts.mistakes(alerts.prepare())
+    if wrong:
+        print("\n".join(wrong), "0 passed, 1 failed", sep="\n", flush=True)
+        return 1
+    tell("Prometheus' settings and the alerts, by promtool")
     artifacts = images.prepare()
     cgroup = f"keybrake-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="keybrake-compose-", ignore_cleanup_errors=True) as home:
