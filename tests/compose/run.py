@@ -9,7 +9,6 @@ Everything is ended and removed at the end, also when a check fails or the run i
 from __future__ import annotations
 
 import dataclasses
-import filecmp
 import json
 import os
 import subprocess
@@ -100,10 +99,7 @@ def tell(what: str) -> None:
 
 
 def check_files(compose: Compose) -> None:
-    """The file is the shipped one, and its profiles can be read."""
-    require(
-        filecmp.cmp(compose.folder / "docker-compose.yml", images.COMPOSE / "docker-compose.yml", False), "same file"
-    )
+    """The profiles can be read; the secrets are made once, for their owner's eyes."""
     subprocess.run([compose.folder / "make-secrets"], check=True, env={"PATH": os.defpath})
     for profile in ("postgres", "prometheus"):
         compose("--profile", profile, "config", "--quiet")
@@ -195,8 +191,11 @@ def check_networks(compose: Compose) -> None:
         for network in about["NetworkSettings"]["Networks"]:
             inside = json.loads(compose.docker.run("docker", "network", "inspect", network).stdout)[0]
             require(inside["Internal"], f"{network} has no way out")
+    # That one opens, so the name resolves and the other one's refusal is the port's.
+    compose.within("ledger", "exec 3<>/dev/tcp/envoy/10000")
     reached = compose.within("ledger", "exec 3<>/dev/tcp/envoy/9901", check=False)
-    require(reached.returncode != 0, "Envoy's admin port is on its own loopback")
+    refused = reached.returncode != 0 and "Connection refused" in reached.stderr
+    require(refused, f"Envoy's admin port is on its own loopback: {reached.stderr}")
     published = compose.about("envoy")["NetworkSettings"]["Ports"]
     addresses = {binding["HostIp"] for bindings in published.values() for binding in bindings or []}
     require(addresses == {"127.0.0.1"}, f"published on loopback only, not {addresses}")
@@ -213,17 +212,18 @@ def check_a_new_secret(compose: Compose) -> None:
         file.with_name(".new").write_text(text)
         file.with_name(".new").rename(file)
 
-    def refused() -> bool:
+    def instead() -> Optional[str]:
+        """None, or what came of the main job instead."""
         try:
             demo.run(Gate(compose.folder), lambda _: None)
         except demo.StepFailed as error:
-            return "401" in str(error)
-        return False
+            return str(error)
+        return None
 
     put(right.replace("Bearer sk_test_sandbox_", "Bearer sk_test_sandbox_x"))
-    eventually(refused, 30, "the vendor refuses another secret")
+    eventually(lambda: "charge: 200 expected, 401" in (instead() or ""), 30, "the vendor refuses another secret")
     put(right)
-    eventually(lambda: not refused(), 30, "the right secret is back")
+    eventually(lambda: instead() is None, 30, "the main job goes through with the right secret")
     require(compose.about("envoy")["State"]["StartedAt"] == began, "Envoy was not started again")
     tell("the vendor's secret replaced without a restart")
 
@@ -282,8 +282,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="keybrake-compose-", ignore_cleanup_errors=True) as home:
         paths = [str(path) for path in (artifacts.wasm, artifacts.ledger, artifacts.sandbox)]
         code = in_namespaces([sys.executable, __file__, INSIDE, home, cgroup, *paths], cgroup)
-    print(f"{1 - min(code, 1)} passed, {min(code, 1)} failed", flush=True)
-    return code
+    failed = int(code != 0)
+    print(f"{1 - failed} passed, {failed} failed", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
