@@ -29,6 +29,7 @@ from stack.build import Artifacts  # noqa: E402
 from stack.polling import eventually  # noqa: E402
 
 SERVICES = ("ledger", "sandbox", "envoy")
+SETTINGS = {"KEYBRAKE_BINARIES": "prebuilt", "KEYBRAKE_GATE_URLS": "http://envoy:10000/stripe/v1/charges"}
 HEALTHY_DEADLINE_S = 120.0
 INSIDE = "--inside"
 
@@ -77,7 +78,7 @@ class Compose:
         """Runs docker-compose; what it printed."""
         file = self.folder / "docker-compose.yml"
         base = ["docker-compose", "-f", file, "--project-directory", self.folder]
-        return self.docker.run(*base, *argv, check=check, KEYBRAKE_BINARIES="prebuilt").stdout
+        return self.docker.run(*base, *argv, check=check, **SETTINGS).stdout
 
     def container(self, service: str) -> str:
         """Its id."""
@@ -112,16 +113,29 @@ def check_files(compose: Compose) -> None:
 
 
 def start(compose: Compose) -> None:
-    """Builds and starts everything; returns when all are healthy."""
+    """Builds and starts everything; returns when all are healthy and the ledger is ready."""
     compose("build")
     tell("images built from the Dockerfile, with prebuilt binaries")
+
+    def ready() -> bool:
+        return compose.within("ledger", "answers 9080 /readyz", check=False).returncode == 0
+
+    compose("up", "-d", "ledger")
+    await_health(compose, "ledger")
+    require(not ready(), "a ledger whose gate is not proven is not ready")
     compose("up", "-d")
+    await_health(compose, *SERVICES)
+    eventually(ready, HEALTHY_DEADLINE_S, "the gate is proven")
+    tell(f"healthy: {', '.join(SERVICES)}; the gate is proven")
+
+
+def await_health(compose: Compose, *services: str) -> None:
+    """Until all of them are healthy. Raises `TimeoutError`."""
 
     def healthy() -> bool:
-        return all(compose.about(name)["State"]["Health"]["Status"] == "healthy" for name in SERVICES)
+        return all(compose.about(name)["State"]["Health"]["Status"] == "healthy" for name in services)
 
-    eventually(healthy, HEALTHY_DEADLINE_S, "every container is healthy")
-    tell(f"healthy: {', '.join(SERVICES)}")
+    eventually(healthy, HEALTHY_DEADLINE_S, f"healthy: {', '.join(services)}")
 
 
 def started(compose: Compose) -> bool:

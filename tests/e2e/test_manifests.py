@@ -147,6 +147,11 @@ def test_no_route_of_a_mesh_repeats_a_request_or_leads_to_the_commands() -> None
     assert not [one for _, one in manifests("envoy-gateway") if one["kind"] == "BackendTrafficPolicy"]
 
 
+def test_a_ledger_that_is_not_ready_has_an_address_too() -> None:
+    """Else the canaries that are to make it ready have no ledger."""
+    assert only("kubernetes", "Service", "ledger")["spec"]["publishNotReadyAddresses"] is True
+
+
 # Envoy configurations
 
 
