@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -145,6 +146,22 @@ def test_no_route_of_a_mesh_repeats_a_request_or_leads_to_the_commands() -> None
     ports = [entry["destination"]["port"]["number"] for route in routes for entry in route["route"]]
     assert 9081 not in ports
     assert not [one for _, one in manifests("envoy-gateway") if one["kind"] == "BackendTrafficPolicy"]
+
+
+def test_the_certificate_that_the_databases_url_names_is_where_it_says() -> None:
+    """The image has none; of the secret only this is a file, the URL is not."""
+    secret = only("kubernetes", "Secret", "keybrake-database")["stringData"]
+    (named_by_the_url,) = parse_qs(urlsplit(secret["url"]).query)["sslrootcert"]
+    pod = only("kubernetes", "StatefulSet", "ledger")["spec"]["template"]["spec"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    files_of_it = [
+        f"{mounted[volume['name']]}/{item['path']}"
+        for volume in pod["volumes"]
+        if volume.get("secret", {}).get("secretName") == "keybrake-database"
+        for item in volume["secret"]["items"]
+        if item["key"] in secret
+    ]
+    assert files_of_it == [named_by_the_url]
 
 
 def test_a_ledger_that_is_not_ready_has_an_address_too() -> None:
