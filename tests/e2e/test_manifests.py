@@ -169,6 +169,18 @@ def test_a_ledger_that_is_not_ready_has_an_address_too() -> None:
     assert only("kubernetes", "Service", "ledger")["spec"]["publishNotReadyAddresses"] is True
 
 
+def test_istios_gateway_is_called_by_mutual_tls_since_its_policy_judges_certificates() -> None:
+    (rule,) = only("istio", "AuthorizationPolicy", "gateway")["spec"]["rules"]
+    assert [list(one["source"]) for one in rule["from"]] == [["namespaces"]]
+    (server,) = only("istio", "Gateway", "keybrake")["spec"]["servers"]
+    assert (server["port"]["protocol"], server["tls"]) == ("HTTPS", {"mode": "ISTIO_MUTUAL"})
+    service = only("istio", "Service", "keybrake")
+    assert server["port"]["number"] == service["spec"]["ports"][0]["targetPort"]
+    callers = only("istio", "DestinationRule", "keybrake")["spec"]
+    assert callers["host"] == "{name}.{namespace}.svc.cluster.local".format(**service["metadata"])
+    assert (callers["exportTo"], callers["trafficPolicy"]["tls"]) == (["*"], {"mode": "ISTIO_MUTUAL"})
+
+
 # Envoy configurations
 
 
