@@ -90,13 +90,14 @@ def test_every_kustomization_names_what_is_there() -> None:
 
 
 def pods() -> list[Manifest]:
-    """The pod templates."""
+    """The pod templates; of the one that Envoy Gateway makes, what we add to it."""
     kinds = ("Deployment", "StatefulSet")
     found = [
         one["spec"]["template"]["spec"] for folder in FOLDERS for _, one in manifests(folder) if one["kind"] in kinds
     ]
     assert len(found) == 3
-    return found
+    made = only("envoy-gateway", "EnvoyProxy", "keybrake")["spec"]["provider"]["kubernetes"]["envoyDeployment"]
+    return [*found, {**made["pod"], "initContainers": made["initContainers"], "containers": []}]
 
 
 def test_no_pod_runs_as_root_or_can_become_more_than_it_is() -> None:
