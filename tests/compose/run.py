@@ -26,6 +26,7 @@ from engine import Docker, engine, in_namespaces, install, require_root  # noqa:
 
 from stack import demo  # noqa: E402
 from stack.build import Artifacts  # noqa: E402
+from stack.calls import NoAnswer, call  # noqa: E402
 from stack.polling import eventually  # noqa: E402
 
 SERVICES = ("ledger", "sandbox", "envoy")
@@ -242,6 +243,26 @@ def check_a_new_secret(compose: Compose) -> None:
     tell("the vendor's secret replaced without a restart")
 
 
+def check_drained(compose: Compose) -> None:
+    """As the README ends it: nothing new is taken."""
+    compose("exec", "-T", "envoy", "drain", "9901", "95")
+    try:
+        call("GET", f"{Gate.url}/readyz")
+    except NoAnswer:
+        tell("drained")
+        return
+    raise Failed("a drained Envoy takes no connection")
+
+
+def check_the_vendors_name(compose: Compose) -> None:
+    """`api.stripe.com` is the sandbox for as long as it runs, and no longer."""
+    ask = "getent hosts api.stripe.com"
+    compose.within("envoy", ask)
+    compose("rm", "-sf", "sandbox")
+    require(compose.within("envoy", ask, check=False).returncode != 0, "the sandbox no longer has the vendor's name")
+    tell("without the sandbox the vendor's name is the vendor's own")
+
+
 def check_nothing_left(docker: Docker) -> None:
     """After `down`."""
     for what in (("ps", "-aq"), ("volume", "ls", "-q")):
@@ -267,6 +288,8 @@ def inside(home: Path, cgroup: str, artifacts: Artifacts) -> int:
             tell("every container: no root, read-only, no capabilities, no secret to be seen")
             check_networks(compose)
             check_a_new_secret(compose)
+            check_drained(compose)
+            check_the_vendors_name(compose)
         except (Failed, RuntimeError, TimeoutError, demo.StepFailed) as error:
             print(f"  ✗ {error}", file=sys.stderr)
             print(compose("logs", "--no-color", "--tail=20", check=False), file=sys.stderr)
