@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from stack.errors import StackError
 
@@ -41,7 +43,7 @@ def check_tools() -> None:
 
 def build() -> Artifacts:
     """Builds what is not up to date, in release mode; cargo writes to standard error. Raises `StackError`."""
-    _add_target()
+    add_target()
     cargo("the filter", ["build", "--release", "--target", TARGET, "-p", "keybrake-module"])
     cargo("ledger and sandbox", ["build", *HOST_PROFILE, "-p", "keybrake-ledger", "-p", "keybrake-sandbox"])
     made = artifacts()
@@ -61,7 +63,8 @@ def artifacts() -> Artifacts:
     return Artifacts(target / TARGET / "release" / "keybrake_filter.wasm", host / "keybrake", host / "keybrake-sandbox")
 
 
-def _add_target() -> None:
+def add_target() -> None:
+    """Sees to it that Rust can build for `TARGET`. Raises `StackError`."""
     libraries = _captured(["rustc", "--print", "target-libdir", "--target", TARGET]).strip()
     if libraries and Path(libraries).is_dir():
         return
@@ -75,9 +78,13 @@ def _captured(argv: list[str]) -> str:
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 
-def cargo(what: str, arguments: list[str]) -> None:
-    """Runs cargo; `what` names in the error what could not be built. Raises `StackError`."""
+def cargo(
+    what: str, arguments: list[str], *, source: Path = ROOT, environment: Optional[Mapping[str, str]] = None
+) -> None:
+    """Runs cargo on the workspace in `source`, with this process's environment or another one; `what` names in the
+    error what could not be built. Raises `StackError`."""
     # Progress is for somebody who watches; without a terminal only what is wrong is said.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    if subprocess.run(["cargo", *arguments, *quiet], cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode != 0:
+    asked = ["cargo", *arguments, *quiet]
+    if subprocess.run(asked, cwd=source, env=environment, check=False, stdin=subprocess.DEVNULL).returncode != 0:
         raise StackError(f"{what} could not be built: `cargo {' '.join(arguments)}` says why above")

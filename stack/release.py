@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stack.build import ROOT, TARGET
+from stack import build
+from stack.build import ROOT
 from stack.errors import StackError
 
 DIST = ROOT / "dist"
@@ -41,10 +42,9 @@ def build_module(source: Path, target: Path) -> Path:
         "CARGO_INCREMENTAL": "0",
         "CARGO_TARGET_DIR": str(target),
     }
-    asked = ["cargo", "build", "--locked", "--release", "--target", TARGET, "-p", "keybrake-module", "--quiet"]
-    if subprocess.run(asked, cwd=source, env=environment, check=False, stdin=subprocess.DEVNULL).returncode != 0:
-        raise StackError(f"the filter could not be built: `{' '.join(asked)}` says why above")
-    return target / TARGET / "release" / MODULE
+    asked = ["build", "--locked", "--release", "--target", build.TARGET, "-p", "keybrake-module"]
+    build.cargo("the filter", asked, source=source, environment=environment)
+    return target / build.TARGET / "release" / MODULE
 
 
 def write_layout(module: Path, folder: Path, version: str) -> str:
@@ -111,7 +111,7 @@ def release() -> str:
 
 
 def check(digest: str) -> bool:
-    """Whether a copy of the sources, as they are in git, makes the same bytes in another folder."""
+    """Whether a copy of every file that git knows, as it stands here, makes the same bytes in another folder."""
     with tempfile.TemporaryDirectory(prefix="keybrake-release-") as folder:
         copy = Path(folder) / "elsewhere"
         copy.mkdir()
@@ -129,6 +129,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="build a second time in another folder and compare")
     asked = parser.parse_args()
     try:
+        build.check_tools()
+        build.add_target()
         digest = release()
         if asked.check and not check(digest):
             raise StackError("a second build from a copy in another folder made other bytes")

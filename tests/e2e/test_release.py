@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,14 @@ def test_the_same_module_makes_the_same_layout(tmp_path: Path, artifacts: build.
         )
 
     assert digests("one") == digests("other")
+
+
+def test_a_tool_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "stack.release"]
+    said = subprocess.run(
+        asked, cwd=build.ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stderr) == (1, "keybrake: cargo is missing: install Rust (https://rustup.rs)\n")
 
 
 def test_the_version_is_the_workspaces() -> None:
