@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import itertools
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -33,6 +37,50 @@ def test_it_waits_for_a_charge_that_runs_and_takes_no_new_one(fresh: Callable[..
     assert VENDOR_TAKES_S <= took < 30, took
     with pytest.raises(httpx.ConnectError):
         httpx.post(f"{kb.url}/stripe/v1/charges", trust_env=False)
+
+
+@contextlib.contextmanager
+def silent_once(admin: str) -> Iterator[int]:
+    """The port of a way to Envoy's admin that gives no answer to the first question for figures."""
+    questions = itertools.count()
+
+    class Way(http.server.BaseHTTPRequestHandler):
+        """Passes on what it is asked."""
+
+        def do_POST(self) -> None:
+            self.pass_on()
+
+        def do_GET(self) -> None:
+            if next(questions) > 0:
+                self.pass_on()
+
+        def pass_on(self) -> None:
+            answer = httpx.request(self.command, f"{admin}{self.path}", trust_env=False)
+            self.send_response(answer.status_code)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Way) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+    assert next(questions) > 1
+
+
+def test_figures_that_nobody_tells_are_not_taken_for_none(fresh: Callable[..., Keybrake]) -> None:
+    kb = fresh()
+    key, name = kb.issue(), fresh_key()
+    kb.fault({"kind": "delay", "delay_ms": int(VENDOR_TAKES_S * 1000)}, idempotency_key=name)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(kb.charge, key, 299, idempotency_key=name)
+        arrives_at_the_vendor(kb, name)
+        with silent_once(f"http://127.0.0.1:{kb.stack.options.ports.envoy_admin}") as port:
+            subprocess.run([DRAIN, str(port), "60"], check=True, timeout=70)
+        # A little is between the vendor's answer and the client's; the drain waited for both.
+        assert running.result(timeout=0.5).status_code == 200
 
 
 def test_it_gives_up_in_time(fresh: Callable[..., Keybrake]) -> None:
