@@ -52,22 +52,17 @@ def merged(base: Any, patch: Any) -> Any:
 
 
 def patched(document: Any, operations: list[Manifest]) -> Any:
-    """What a JSON Patch of `add` and `replace` operations makes of the document."""
+    """What a JSON Patch of `add` operations makes of the document."""
     for operation in operations:
-        assert operation["op"] in ("add", "replace"), operation
+        assert operation["op"] == "add", operation
         parts = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
         target: Any = document
         for part in parts[:-1]:
             target = target[_step(target, part)]
         last = parts[-1]
         if isinstance(target, list):
-            position = len(target) if last == "-" else int(last)
-            if operation["op"] == "add":
-                target.insert(position, operation["value"])
-            else:
-                target[position] = operation["value"]
+            target.insert(len(target) if last == "-" else int(last), operation["value"])
         else:
-            assert operation["op"] == "add" or last in target, operation["path"]
             target[last] = operation["value"]
     return document
 

@@ -1,5 +1,5 @@
 """Every row of DESIGN.md's table of refusals (section 7) in which nothing is sent, each in every way into the gate:
-its status, type, code and retry hint; in the audit; no balance touched; not one byte at the vendor. A row has one$
+its status, type, code and retry hint; in the audit; no balance touched; not one byte at the vendor. A row has one
 request here: `test_hostile.py` has the many that end in it."""
 
 from __future__ import annotations
