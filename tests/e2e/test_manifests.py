@@ -341,7 +341,9 @@ def test_a_meshs_gate_is_that_of_the_full_configuration(made: Any) -> None:
         "path_with_escaped_slashes_action",
         "strip_any_host_port",
         "common_http_protocol_options",
+        "max_request_headers_kb",
         "http_protocol_options",
+        "http2_protocol_options",
         "use_remote_address",
         "internal_address_config",
     ):
