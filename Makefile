@@ -90,8 +90,8 @@ bench-quick: python ## the same in under 90 seconds, once everything is built
 envoy-files: python ## write envoy/full.yaml and envoy/xds from the template
 	@exec $(PYTHON) -m stack.envoy_files
 
-release: python ## the filter, its checksum and an OCI layout in dist/, built twice in different folders and compared
-	@exec $(PYTHON) -m stack.release --check
+release: $(VENV)/.installed ## the filter, its SBOM, checksums and an OCI layout in dist/, built twice in different folders and compared
+	@exec $(VENV)/bin/python -m stack.release --check
 
 lint: $(VENV)/.installed ## formatting, clippy, types
 	cargo fmt --all --check

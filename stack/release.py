@@ -1,8 +1,9 @@
-"""Builds what a release of the filter consists of, into `dist/`: the module, its checksum, and an OCI layout that any
-tool for images can push. The same sources and the same toolchain make the same bytes, wherever they stand.
+"""Builds what a release of the filter consists of, into `dist/`: the module, what it is made of (`sbom.py`), checksums,
+and an OCI layout that any tool for images can push. The same sources and the same toolchain make the same bytes,
+wherever they stand.
 
-    python3 -m stack.release          # `make release`
-    python3 -m stack.release --check  # builds a second time, from a copy in another folder, and compares
+    python -m stack.release          # in the tests' environment
+    python -m stack.release --check  # `make release`: builds a second time, from a copy in another folder, and compares
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stack import build
+from stack import build, sbom
 from stack.build import ROOT
 from stack.errors import StackError
 
 DIST = ROOT / "dist"
 MODULE = "keybrake_filter.wasm"
+SBOM = "keybrake_filter.cdx.json"
 # What tools and meshes expect of a wasm module in an image.
 CONFIG_TYPE = "application/vnd.module.wasm.config.v1+json"
 LAYER_TYPE = "application/vnd.module.wasm.content.layer.v1+wasm"
@@ -103,7 +105,9 @@ def release() -> str:
     module = DIST / MODULE
     shutil.copyfile(built, module)
     digest = hashlib.sha256(module.read_bytes()).hexdigest()
-    (DIST / "SHA256SUMS").write_text(f"{digest}  {MODULE}\n")
+    made_of = sbom.write(digest)
+    (DIST / SBOM).write_bytes(made_of)
+    (DIST / "SHA256SUMS").write_text(f"{hashlib.sha256(made_of).hexdigest()}  {SBOM}\n{digest}  {MODULE}\n")
     image = write_layout(module, DIST / "oci", workspace_version())
     print(f"keybrake: {module.relative_to(ROOT)}, {module.stat().st_size:,} bytes, sha256:{digest}")
     print(f"keybrake: {DIST.relative_to(ROOT)}/oci, image {image}")
@@ -125,7 +129,7 @@ def check(digest: str) -> bool:
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="python3 -m stack.release")
+    parser = argparse.ArgumentParser(prog="python -m stack.release")
     parser.add_argument("--check", action="store_true", help="build a second time in another folder and compare")
     asked = parser.parse_args()
     try:

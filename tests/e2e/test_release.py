@@ -1,15 +1,19 @@
-"""`make release`: the OCI layout is whole, and the same module makes the same layout."""
+"""`make release`: the OCI layout is whole, the same module makes the same layout, and the SBOM lists what is in it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from stack import build, release
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from stack import build, release, sbom
 
 
 def blob(layout: Path, about: dict[str, Any]) -> bytes:
@@ -47,6 +51,39 @@ def test_the_same_module_makes_the_same_layout(tmp_path: Path, artifacts: build.
         )
 
     assert digests("one") == digests("other")
+
+
+DIGEST = "ab" * 32
+
+
+def test_the_sbom_fits_its_schema_and_has_neither_time_nor_chance_in_it() -> None:
+    document = sbom.write(DIGEST)
+    wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode())
+    assert wrong is None, wrong
+    write = f"import sys; from stack import sbom; sys.stdout.buffer.write(sbom.write({DIGEST!r}))"
+    for seed in ("1", "2"):
+        asked = [sys.executable, "-c", write]
+        again = subprocess.run(
+            asked, cwd=build.ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        )
+        assert again.stdout == document
+
+
+def test_the_sbom_lists_what_cargo_links_into_the_module() -> None:
+    document = json.loads(sbom.write(DIGEST))
+    module = document["metadata"]["component"]
+    assert (module["name"], module["hashes"]) == ("keybrake-module", [{"alg": "SHA-256", "content": DIGEST}])
+    listed = {(one["name"], one["version"]) for one in [module, *document["components"]]}
+    asked = ["cargo", "tree", "--locked", "-p", "keybrake-module", "--target", build.TARGET, "--prefix", "none"]
+    # `normal,no-proc-macro`: what only runs while it is built is not in it.
+    tree = subprocess.run(
+        [*asked, "--edges", "normal,no-proc-macro"], cwd=build.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert listed == {(name, version[1:]) for name, version, *_ in map(str.split, tree.splitlines())}
+    for one in document["components"]:
+        assert one["licenses"], one["name"]
+        ours = one["name"].startswith("keybrake-")
+        assert ("purl" in one, "hashes" in one) == (not ours, not ours), one["name"]
 
 
 def test_a_tool_that_is_missing_is_one_line(tmp_path: Path) -> None:
