@@ -8,20 +8,21 @@ Everything is ended and removed at the end, also when a check fails or the run i
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 import alerts  # noqa: E402
 import images  # noqa: E402
+import transparent  # noqa: E402
+from composed import HEALTHY_DEADLINE_S, Compose, Failed, Gate, await_health, require, tell  # noqa: E402
 from engine import Docker, engine, in_namespaces, install, require_root  # noqa: E402
 
 from stack import demo  # noqa: E402
@@ -30,74 +31,7 @@ from stack.calls import NoAnswer, call  # noqa: E402
 from stack.polling import eventually  # noqa: E402
 
 SERVICES = ("ledger", "sandbox", "envoy")
-SETTINGS = {"KEYBRAKE_BINARIES": "prebuilt", "KEYBRAKE_GATE_URLS": "http://envoy:10000/stripe/v1/charges"}
-HEALTHY_DEADLINE_S = 120.0
 INSIDE = "--inside"
-
-
-class Failed(Exception):
-    """A check that does not hold."""
-
-
-def require(holds: bool, what: object) -> None:
-    """Raises `Failed` unless it holds."""
-    if not holds:
-        raise Failed(str(what))
-
-
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """The gate as a workload on this machine reaches it."""
-
-    folder: Path
-    url: str = "http://127.0.0.1:10000"
-    sandbox: Optional[demo.Controlled] = None
-
-    def secret(self, name: str) -> str:
-        """The text of a file that make-secrets made."""
-        return (self.folder / "secrets" / name).read_text().strip()
-
-    @property
-    def admin_key(self) -> str:
-        """May issue and revoke."""
-        return self.secret("admin_key")
-
-    @property
-    def audit_key(self) -> str:
-        """May read the audit."""
-        return self.secret("audit_key")
-
-
-class Compose:
-    """The stack of a compose file."""
-
-    def __init__(self, docker: Docker, folder: Path) -> None:
-        self.docker = docker
-        self.folder = folder
-
-    def __call__(self, *argv: str, check: bool = True) -> str:
-        """Runs docker-compose; what it printed."""
-        file = self.folder / "docker-compose.yml"
-        base = ["docker-compose", "-f", file, "--project-directory", self.folder]
-        return self.docker.run(*base, *argv, check=check, **SETTINGS).stdout
-
-    def container(self, service: str) -> str:
-        """Its id."""
-        return self("ps", "-q", service).strip()
-
-    def within(self, service: str, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a script in a service's container, as the service's user."""
-        return self.docker.run("docker", "exec", self.container(service), "bash", "-c", script, check=check)
-
-    def about(self, service: str) -> dict[str, Any]:
-        """`docker inspect`."""
-        shown: list[dict[str, Any]] = json.loads(self.docker.run("docker", "inspect", self.container(service)).stdout)
-        return shown[0]
-
-
-def tell(what: str) -> None:
-    """One line of progress."""
-    print(f"  ✓ {what}", flush=True)
 
 
 def check_files(compose: Compose) -> None:
@@ -130,15 +64,6 @@ def start(compose: Compose) -> None:
     tell(f"healthy: {', '.join(SERVICES)}; the gate is proven")
 
 
-def await_health(compose: Compose, *services: str) -> None:
-    """Until all of them are healthy. Raises `TimeoutError`."""
-
-    def healthy() -> bool:
-        return all(compose.about(name)["State"]["Health"]["Status"] == "healthy" for name in services)
-
-    eventually(healthy, HEALTHY_DEADLINE_S, f"healthy: {', '.join(services)}")
-
-
 def started(compose: Compose) -> bool:
     """Whether there is a container for each service."""
     return all(compose.container(service) for service in SERVICES)
@@ -147,8 +72,7 @@ def started(compose: Compose) -> bool:
 def check_main_job(compose: Compose) -> None:
     """Key, charge, replay, 403, 402, audit; and what the vendor has seen of it."""
     demo.run(Gate(compose.folder), lambda step: tell(step.what))
-    ask = r"exec 3<>/dev/tcp/127.0.0.1/12112; printf 'GET /counts HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3; cat <&3"
-    counts = json.loads(compose.within("sandbox", ask).stdout.partition("\n\n")[2])
+    counts = compose.vendor_counts()
     require(counts["executions_total"] == 1, f"one execution at the vendor, not {counts['executions_total']}")
     require(counts["rejected_credentials"] == [], "the vendor has seen its own secret only")
     tell("the vendor executed once")
@@ -287,6 +211,7 @@ def inside(home: Path, cgroup: str, artifacts: Artifacts) -> int:
                 check_no_secret(compose, service)
             tell("every container: no root, read-only, no capabilities, no secret to be seen")
             check_networks(compose)
+            transparent.check(compose)
             check_a_new_secret(compose)
             check_drained(compose)
             check_the_vendors_name(compose)

@@ -141,6 +141,17 @@ def test_workloads_reach_the_gateway_and_dns_and_nothing_else() -> None:
     assert worldly == ["envoy"]
 
 
+def test_what_is_called_by_the_vendors_own_name_comes_to_the_gate() -> None:
+    ports = only("kubernetes", "Service", "keybrake")["spec"]["ports"]
+    (container,) = only("kubernetes", "Deployment", "envoy")["spec"]["template"]["spec"]["containers"]
+    listeners = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["port"]: listeners[port["targetPort"]] for port in ports} == {10000: 10000, 80: 10000, 10001: 10001}
+    egress = of_the_full_configuration()["listeners"][0]
+    assert egress["address"]["socket_address"]["port_value"] == 10000
+    manager = egress["filter_chains"][0]["filters"][0]["typed_config"]
+    assert ["api.stripe.com"] in [host["domains"] for host in manager["route_config"]["virtual_hosts"]]
+
+
 def test_no_route_of_a_mesh_repeats_a_request_or_leads_to_the_commands() -> None:
     routes = only("istio", "VirtualService", "keybrake")["spec"]["http"]
     assert all(route["retries"] == {"attempts": 0} for route in routes)
