@@ -13,10 +13,9 @@ from typing import Any, Callable, Optional
 
 from examples.runner.case import PERIOD
 from examples.runner.jobs import JobCase, Orchestrator, fan_out_fails_in_part, hazards, write_fails_once
-from examples.runner.program import DEADLINE_S, Ended, ScenarioFailed
+from examples.runner.program import DEADLINE_S, Ended, Program, ScenarioFailed
 from examples.runner.trial import Trial
 from stack.calls import NoAnswer, call
-from stack.polling import eventually
 from stack.ports import LOOPBACK, free_ports
 
 DAG = "billing"
@@ -68,13 +67,15 @@ class AirflowCase(JobCase):
         parts = (("scheduler", "--skip-serve-logs"), ("dag-processor",), ("api-server",))
         started = [self.start("airflow", *part, **own) for part in parts]
         try:
-            eventually(lambda: self._is_up(), DEADLINE_S, "an Airflow that knows its DAG")
+            self.trial.until(lambda: self._is_up(started), "an Airflow that knows its DAG")
             yield
         finally:
             for program in started:
                 program.kill()
 
-    def _is_up(self) -> bool:
+    def _is_up(self, started: list[Program]) -> bool:
+        for program in started:
+            program.expect_running()
         with contextlib.suppress(NoAnswer):
             self._token = self._token or call("GET", f"{self._url}/auth/token").json()["access_token"]
             return self._asked("GET", f"/dags/{DAG}") is not None
@@ -87,7 +88,7 @@ class AirflowCase(JobCase):
         def runs() -> Optional[list[dict[str, Any]]]:
             return self._asked("GET", f"/dags/{DAG}/dagRuns")["dag_runs"] or None
 
-        (run,) = eventually(runs, DEADLINE_S, f"a run of {PERIOD}")
+        (run,) = self.trial.until(runs, f"a run of {PERIOD}")
         self._run = f"/dags/{DAG}/dagRuns/{run['dag_run_id']}"
 
     def wait(self, ends: Ended = Ended.WELL) -> None:
@@ -120,7 +121,7 @@ class AirflowCase(JobCase):
             mine = [one for one in running if self.customers[letter] in str(one["rendered_fields"])]
             return mine[0]["pid"] if mine else None
 
-        os.kill(eventually(process, DEADLINE_S, f"a task that bills {letter}"), signal.SIGKILL)
+        os.kill(self.trial.until(process, f"a task that bills {letter}"), signal.SIGKILL)
 
     def _asked(self, method: str, path: str, body: Optional[object] = None) -> Any:
         """A call of Airflow's API; its JSON, the last line when it has several. None when there is no such thing."""

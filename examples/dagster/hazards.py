@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from examples.runner.jobs import JobCase, Orchestrator, fan_out_fails_in_part, hazards, write_fails_once
-from examples.runner.program import DEADLINE_S, Ended, Program
-from stack.polling import eventually
+from examples.runner.program import Ended, Program
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -34,7 +33,7 @@ def step_killed_and_executed_again(case: JobCase) -> None:
     case.answer_late("b")
     run = case.start_job()
     case.until_charged("b")
-    pid = eventually(lambda: step_process(run, case.customers["b"]), DEADLINE_S, "the step that bills b")
+    pid = case.trial.until(lambda: step_process(run, case.customers["b"]), "the step that bills b")
     os.kill(pid, signal.SIGKILL)
     run.wait(Ended.FAILED)
     case.run()

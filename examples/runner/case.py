@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Optional
 
-from examples.runner.program import DEADLINE_S, ScenarioFailed
+from examples.runner.program import ScenarioFailed
 from examples.runner.trial import Trial
-from stack.polling import eventually
 
 PRICES_USD = {"a": "9.99", "b": "29.99", "c": "99.99"}
 PERIOD = "2026-07"
@@ -98,7 +97,7 @@ class Case:
 
     def until_charged(self, letter: str) -> None:
         """Waits until the vendor has executed a charge of this customer."""
-        eventually(lambda: bool(self.charges(letter)), DEADLINE_S, f"a charge of {self.customers[letter]}")
+        self.trial.until(lambda: bool(self.charges(letter)), f"a charge of {self.customers[letter]}")
 
     def expect(self, holds: bool, what: str) -> None:
         """Raises `ScenarioFailed` unless it holds."""

@@ -64,6 +64,12 @@ class Program:
             raise ScenarioFailed(f"a run was to end {ends.value}; its exit code is {code}:\n{self._tail()}")
         return time.monotonic() - self._began
 
+    def expect_running(self) -> None:
+        """Raises `ScenarioFailed` when it has ended."""
+        code = self._popen.poll()
+        if code is not None:
+            raise ScenarioFailed(f"a program was to run on; its exit code is {code}:\n{self._tail()}")
+
     def kill(self) -> None:
         """SIGKILL to it and its children, when it still runs."""
         if self._popen.poll() is None:

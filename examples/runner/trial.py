@@ -6,13 +6,14 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TypeVar
 
-from examples.runner.program import Program, ScenarioFailed
+from examples.runner.program import DEADLINE_S, Program, ScenarioFailed
 from stack import Ports, Stack, StackError, start_on_free_ports
 from stack.calls import call
 from stack.clock import MovedClock
 from stack.envoy_node import EnvoyNode
+from stack.polling import eventually
 from stack.sandbox_control import SandboxControl
 
 # The company's books and its way to Stripe, which every job imports.
@@ -20,12 +21,14 @@ COMPANY = Path(__file__).resolve().parent.parent / "company"
 # What of the caller's environment the jobs see: nothing of Stripe's, Keybrake's, an orchestrator's or a proxy's.
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
+Found = TypeVar("Found")
+
 
 class Trial:
     """The stack behind all cases, and every program that was started.
 
-    Once it ends, a scenario that still goes on gets `ScenarioFailed` from the next program that it starts and from the
-    sandbox: it would wait for programs that are gone.
+    Once it ends, a scenario that still goes on gets `ScenarioFailed` from the next program that it starts, from the
+    sandbox and from what it waits for: it would wait for programs that are gone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,6 +82,16 @@ class Trial:
     def _goes_on(self) -> None:
         if self._ends:
             raise ScenarioFailed("the trial ends")
+
+    def until(self, probe: Callable[[], Optional[Found]], what: str) -> Found:
+        """What `probe` gives in the end. Raises `TimeoutError` when that takes too long, and `ScenarioFailed` when the
+        trial ends."""
+
+        def found() -> Optional[Found]:
+            self._goes_on()
+            return probe()
+
+        return eventually(found, DEADLINE_S, what)
 
     def environment(self) -> dict[str, str]:
         """What every program gets. What a killed one leaves in `HOME` or `TMPDIR` goes with the trial's folder."""
