@@ -12,26 +12,27 @@ from engine import PATH
 
 from stack.build import ROOT
 
-PROMTOOL = ROOT / ".tools" / "compose" / "promtool"
+FETCHED = ROOT / ".tools" / "compose"
 SETTINGS = ROOT / "deploy" / "compose" / "prometheus" / "prometheus.yml"
 CASES = Path(__file__).resolve().parent / "alerts.test.yml"
 
 
-def prepare() -> Path:
-    """promtool: this machine's, or out of Debian's package, which is not installed: it would start a Prometheus."""
-    here = shutil.which("promtool", path=PATH)
+def program(name: str) -> Path:
+    """`prometheus` or `promtool`: this machine's, or out of Debian's package, which is not installed: it would start a
+    Prometheus."""
+    here = shutil.which(name, path=PATH)
     if here is not None:
         return Path(here)
-    if not PROMTOOL.exists():
-        print("compose test: fetching promtool", flush=True)
-        PROMTOOL.parent.mkdir(parents=True, exist_ok=True)
+    if not (FETCHED / name).exists():
+        print(f"compose test: fetching {name}", flush=True)
+        FETCHED.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="keybrake-promtool-") as folder:
             subprocess.run(["apt-get", "update", "-qq"], check=True)
             subprocess.run(["apt-get", "download", "-qq", "prometheus"], check=True, cwd=folder, capture_output=True)
             (package,) = Path(folder).glob("*.deb")
             subprocess.run(["dpkg-deb", "-x", str(package), f"{folder}/package"], check=True)
-            shutil.move(f"{folder}/package/usr/bin/promtool", PROMTOOL)
-    return PROMTOOL
+            shutil.move(f"{folder}/package/usr/bin/{name}", FETCHED / name)
+    return FETCHED / name
 
 
 def mistakes(promtool: Path) -> list[str]:

@@ -56,12 +56,13 @@ class Compose:
     def __init__(self, docker: Docker, folder: Path) -> None:
         self.docker = docker
         self.folder = folder
+        self.settings = dict(SETTINGS)
 
     def __call__(self, *argv: str, check: bool = True) -> str:
         """Runs docker-compose; what it printed."""
         file = self.folder / "docker-compose.yml"
         base = ["docker-compose", "-f", file, "--project-directory", self.folder]
-        return self.docker.run(*base, *argv, check=check, **SETTINGS).stdout
+        return self.docker.run(*base, *argv, check=check, **self.settings).stdout
 
     def container(self, service: str) -> str:
         """Its id."""
@@ -70,6 +71,10 @@ class Compose:
     def within(self, service: str, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a script in a service's container, as the service's user."""
         return self.docker.run("docker", "exec", self.container(service), "bash", "-c", script, check=check)
+
+    def is_ready(self) -> bool:
+        """Whether the ledger says so."""
+        return self.within("ledger", "answers 9080 /readyz", check=False).returncode == 0
 
     def about(self, service: str) -> dict[str, Any]:
         """`docker inspect`."""

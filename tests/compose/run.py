@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import alerts  # noqa: E402
 import images  # noqa: E402
+import profiles  # noqa: E402
 import transparent  # noqa: E402
 from composed import HEALTHY_DEADLINE_S, Compose, Failed, Gate, await_health, require, tell  # noqa: E402
 from engine import Docker, engine, in_namespaces, install, require_root  # noqa: E402
@@ -52,15 +54,12 @@ def start(compose: Compose) -> None:
     compose("build")
     tell("images built from the Dockerfile, with prebuilt binaries")
 
-    def ready() -> bool:
-        return compose.within("ledger", "answers 9080 /readyz", check=False).returncode == 0
-
     compose("up", "-d", "ledger")
     await_health(compose, "ledger")
-    require(not ready(), "a ledger whose gate is not proven is not ready")
+    require(not compose.is_ready(), "a ledger whose gate is not proven is not ready")
     compose("up", "-d")
     await_health(compose, *SERVICES)
-    eventually(ready, HEALTHY_DEADLINE_S, "the gate is proven")
+    eventually(compose.is_ready, HEALTHY_DEADLINE_S, "the gate is proven")
     tell(f"healthy: {', '.join(SERVICES)}; the gate is proven")
 
 
@@ -118,6 +117,8 @@ def check_no_secret(compose: Compose, service: str) -> None:
         "ledger": {"admin_key", "audit_key", "internal_key", "postgres_password"},
         "sandbox": {"sandbox_key"},
         "envoy": {"sds"},
+        "postgres": {"postgres_password"},
+        "prometheus": {"prometheus"},
     }
     require(files == wanted[service], f"{service} is given {files}")
 
@@ -213,6 +214,12 @@ def inside(home: Path, cgroup: str, artifacts: Artifacts) -> int:
             check_networks(compose)
             transparent.check(compose)
             check_a_new_secret(compose)
+            profiles.start(compose)
+            profiles.check_postgres(compose)
+            profiles.check_prometheus(compose)
+            for service in profiles.SERVICES:
+                check_confined(compose, service)
+                check_no_secret(compose, service)
             check_drained(compose)
             check_the_vendors_name(compose)
         except (Failed, RuntimeError, TimeoutError, demo.StepFailed) as error:
@@ -233,8 +240,10 @@ def main() -> int:
     if len(sys.argv) == 7 and sys.argv[1] == INSIDE:
         home, cgroup, *paths = sys.argv[2:]
         return inside(Path(home), cgroup, Artifacts(*(Path(path) for path in paths)))
+    # What is to be removed is removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     install()
-    wrong = alerts.mistakes(alerts.prepare())
+    wrong = alerts.mistakes(alerts.program("promtool"))
     if wrong:
         print("\n".join(wrong), "0 passed, 1 failed", sep="\n", flush=True)
         return 1
