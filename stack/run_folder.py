@@ -78,10 +78,10 @@ class RunFolder:
         return self.path / "keys" / name
 
     def key(self, name: str, prefix: str) -> str:
-        """The generated key of this name. Made at the first start and kept, as the database is kept."""
+        """The generated key of this name, its file's first line. Made at the first start, kept like the database."""
         path = self.key_file(name)
         if path.exists():
-            kept = path.read_text().strip()
+            kept = path.read_text().strip().partition("\n")[0].strip()
             if kept.startswith(prefix) and len(kept) > len(prefix):
                 return kept
         made = prefix + secrets.token_hex(24)

@@ -127,6 +127,50 @@ def test_the_internal_key_is_replaced_without_a_restart_and_without_a_failed_req
     assert 'keybrake_rejected_batches_total{status="401"}' in shown
 
 
+def test_the_internal_key_is_replaced_without_one_batch_turned_away_while_old_and_new_both_count(
+    fresh: Callable[..., Keybrake],
+) -> None:
+    """As many ledgers and Envoys are changed, which cannot be done at one moment."""
+    kb = fresh()
+    clients = traffic(kb)
+    before = pids(kb)
+    file = kb.stack.folder.key_file("internal")
+
+    def put_into_the_ledger(text: str) -> None:
+        reads = read_again(kb)
+        write_private(file, text)
+        eventually(lambda: read_again(kb) > reads, 10, "the ledger has read its file again")
+
+    with clients.running():
+        for _ in range(ROTATIONS):
+            old, new = file.read_text().strip(), f"kb_internal_{secrets.token_hex(24)}"
+            put_into_the_ledger(f"{new}\n{old}\n")
+            clients.go_on()
+            taken = taken_by_envoy(kb)
+            kb.stack.folder.write_secret("internal_key", new)
+            eventually(functools.partial(lambda taken: taken_by_envoy(kb) > taken, taken), 10, "Envoy has the new key")
+            clients.go_on()
+            put_into_the_ledger(new + "\n")
+            clients.go_on()
+    assert set(clients.statuses) == {200}, clients.statuses
+    assert pids(kb) == before
+    assert 'status="401"' not in call("GET", f"{kb.stack.ledger_url}/metrics").body.decode()
+
+
+def read_again(kb: Keybrake) -> int:
+    """How often the ledger says that its credentials have changed."""
+    return kb.stack.ledger.child.log_file.read_text().count("credentials were read again and have changed")
+
+
+def taken_by_envoy(kb: Keybrake) -> int:
+    """How often Envoy has taken an internal key."""
+    lines = (
+        call("GET", f"{kb.stack.envoy.admin_url}/stats?filter=internal_key.*update_success").body.decode().splitlines()
+    )
+    assert lines, "Envoy counts it"
+    return sum(int(line.rpartition(": ")[2]) for line in lines)
+
+
 def answers(kb: Keybrake, path: str, key: str, status: int) -> bool:
     """Whether the ledger's API answers so."""
     return kb.http.get(kb.url + path, headers={"Authorization": f"Bearer {key}"}).status_code == status
@@ -142,5 +186,8 @@ def test_admin_and_audit_keys_are_replaced_without_a_restart(fresh: Callable[...
 
         eventually(functools.partial(answers, kb, path, new, 200), 5, "the new key counts")
         assert answers(kb, path, old, 401)
+        write_private(kb.stack.folder.key_file(name), f"{new}\n{old}\n")
+        eventually(functools.partial(answers, kb, path, old, 200), 5, "both keys count")
+        assert answers(kb, path, new, 200)
     assert pids(kb) == before
     assert kb.charge(kb.issue(), 100, idempotency_key=fresh_key()).status_code == 200

@@ -40,7 +40,8 @@ Credentials come from the environment, each at least 16 characters, all differen
   KEYBRAKE_ADMIN_KEY     manages vault keys
   KEYBRAKE_AUDIT_KEY     reads the audit
   KEYBRAKE_INTERNAL_KEY  what Envoy adds to the filter's commands
-or from files, which are read again when they change: KEYBRAKE_ADMIN_KEY_FILE, and so on.
+or from files, which are read again when they change: KEYBRAKE_ADMIN_KEY_FILE, and so on. A file may have a second
+one in another line: while one takes the place of the other, both count.
 
 KEYBRAKE_TEST_CLOCK names a file with an offset in milliseconds, for tests with the sandbox.
 

@@ -51,10 +51,25 @@ enum Source {
     File(PathBuf),
 }
 
+/// What counts as the credential of one role: one, or two while the one takes the place of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Accepted {
+    first: Digest,
+    second: Option<Digest>,
+}
+
+impl Accepted {
+    fn digests(&self) -> impl Iterator<Item = &Digest> {
+        [Some(&self.first), self.second.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+}
+
 /// The credentials in force.
 pub struct Credentials {
     sources: [Source; 3],
-    digests: RwLock<[Digest; 3]>,
+    accepted: RwLock<[Accepted; 3]>,
 }
 
 /// Why credentials cannot be used. Names variables and files, never what is in them.
@@ -77,6 +92,11 @@ pub enum InvalidCredentials {
         /// The system's words.
         cause: String,
     },
+    /// More lines than an old and a new credential.
+    #[error(
+        "{0} must have one credential, or two, one a line, while one takes the place of the other"
+    )]
+    TooMany(String),
     /// Two roles share one.
     #[error("{0} and {1} must differ")]
     Same(&'static str, &'static str),
@@ -96,8 +116,8 @@ impl Credentials {
             read(Role::Audit)?,
             read(Role::Internal)?,
         ];
-        let digests = RwLock::new(digests(&sources)?);
-        Ok(Self { sources, digests })
+        let accepted = RwLock::new(accepted(&sources)?);
+        Ok(Self { sources, accepted })
     }
 
     /// Reads the files again. The old credentials stay in force when the new ones cannot be used.
@@ -105,8 +125,11 @@ impl Credentials {
     /// # Errors
     /// [`InvalidCredentials`].
     pub fn reload(&self) -> Result<Reload, InvalidCredentials> {
-        let fresh = digests(&self.sources)?;
-        let mut held = self.digests.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = accepted(&self.sources)?;
+        let mut held = self
+            .accepted
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if *held == fresh {
             return Ok(Reload::Unchanged);
         }
@@ -122,15 +145,17 @@ impl Credentials {
             .any(|source| matches!(source, Source::File(_)))
     }
 
-    /// The role of a presented credential. Every role is compared, each in constant time.
+    /// The role of a presented credential. Everything that counts is compared, each in constant time.
     #[must_use]
     pub fn role_of(&self, presented: &[u8]) -> Option<Role> {
         let presented = Digest::of(presented);
-        let held = *self.digests.read().unwrap_or_else(PoisonError::into_inner);
+        let held = *self.accepted.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
-        for (role, digest) in Role::ALL.into_iter().zip(&held) {
-            if bool::from(digest.as_bytes().ct_eq(presented.as_bytes())) {
-                found = Some(role);
+        for (role, accepted) in Role::ALL.into_iter().zip(&held) {
+            for digest in accepted.digests() {
+                if bool::from(digest.as_bytes().ct_eq(presented.as_bytes())) {
+                    found = Some(role);
+                }
             }
         }
         found
@@ -210,15 +235,18 @@ fn source(
     match (text, file) {
         (Some(_), Some(_)) => Err(InvalidCredentials::Both(variable)),
         (None, None) => Err(InvalidCredentials::Missing(variable)),
-        (Some(text), None) => Ok(Source::Environment(digest(&text, variable)?)),
+        (Some(text), None) => Ok(Source::Environment(digest(text.expose(), variable)?)),
         (None, Some(path)) => Ok(Source::File(PathBuf::from(path))),
     }
 }
 
-fn digests(sources: &[Source; 3]) -> Result<[Digest; 3], InvalidCredentials> {
+fn accepted(sources: &[Source; 3]) -> Result<[Accepted; 3], InvalidCredentials> {
     let read = |source: &Source| match source {
-        Source::Environment(digest) => Ok(*digest),
-        Source::File(path) => digest(&read_file(path)?, &path.display().to_string()),
+        Source::Environment(digest) => Ok(Accepted {
+            first: *digest,
+            second: None,
+        }),
+        Source::File(path) => of_lines(&read_file(path)?, &path.display().to_string()),
     };
     let [admin, audit, internal] = sources;
     let (admin, audit, internal) = (read(admin)?, read(audit)?, read(internal)?);
@@ -227,9 +255,27 @@ fn digests(sources: &[Source; 3]) -> Result<[Digest; 3], InvalidCredentials> {
         (admin, internal, Role::Admin, Role::Internal),
         (audit, internal, Role::Audit, Role::Internal),
     ];
-    match pairs.into_iter().find(|(one, other, ..)| one == other) {
+    let shares_one = |(one, other, ..): &(Accepted, Accepted, Role, Role)| {
+        one.digests()
+            .any(|digest| other.digests().any(|same| same == digest))
+    };
+    match pairs.into_iter().find(shares_one) {
         Some((_, _, one, other)) => Err(InvalidCredentials::Same(one.variable(), other.variable())),
         None => Ok([admin, audit, internal]),
+    }
+}
+
+/// A file's credentials, one a line; empty lines are none.
+fn of_lines(text: &SecretText, origin: &str) -> Result<Accepted, InvalidCredentials> {
+    let mut lines = text
+        .expose()
+        .lines()
+        .filter(|line| !line.trim_ascii().is_empty());
+    let first = digest(lines.next().unwrap_or_default(), origin)?;
+    let second = lines.next().map(|line| digest(line, origin)).transpose()?;
+    match lines.next() {
+        Some(_) => Err(InvalidCredentials::TooMany(origin.to_owned())),
+        None => Ok(Accepted { first, second }),
     }
 }
 
@@ -241,8 +287,8 @@ fn read_file(path: &Path) -> Result<SecretText, InvalidCredentials> {
     Ok(SecretText::new(text))
 }
 
-fn digest(secret: &SecretText, origin: &str) -> Result<Digest, InvalidCredentials> {
-    let text = secret.expose().trim_ascii();
+fn digest(text: &str, origin: &str) -> Result<Digest, InvalidCredentials> {
+    let text = text.trim_ascii();
     if text.len() < MIN_CHARACTERS || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(InvalidCredentials::Unfit(origin.to_owned()));
     }
@@ -342,6 +388,45 @@ mod tests {
                 credentials.role_of(b"sandbox-admin-key-2"),
                 Some(Role::Admin)
             );
+        }
+    }
+
+    #[test]
+    fn two_in_a_file_count_both_and_never_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("internal");
+        let path_text = path.display().to_string();
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Credentials::from_environment(lookup(&[
+                ("KEYBRAKE_ADMIN_KEY", ADMIN),
+                ("KEYBRAKE_AUDIT_KEY", AUDIT),
+                ("KEYBRAKE_INTERNAL_KEY_FILE", &path_text),
+            ]))
+        };
+        let other = "sandbox-internal-key-2";
+        for text in [
+            format!("{INTERNAL}\n{other}\n"),
+            format!("\n {other} \r\n\n{INTERNAL}"),
+        ] {
+            let both = read(&text).unwrap();
+            for key in [INTERNAL, other] {
+                assert_eq!(both.role_of(key.as_bytes()), Some(Role::Internal), "{text}");
+            }
+            assert_eq!(both.role_of(text.as_bytes()), None);
+            assert_eq!(both.role_of(ADMIN.as_bytes()), Some(Role::Admin));
+        }
+        let same = "KEYBRAKE_ADMIN_KEY and KEYBRAKE_INTERNAL_KEY must differ";
+        #[rustfmt::skip]
+        let wrong = [
+            (format!("{INTERNAL}\n{other}\nsandbox-internal-key-3\n"),
+                format!("{path_text} must have one credential, or two, one a line, while one takes the place of the other")),
+            (format!("{INTERNAL}\nshort\n"),
+                format!("{path_text} must have at least 16 characters, printable ASCII without spaces")),
+            (format!("{INTERNAL}\n{ADMIN}\n"), same.to_owned()),
+        ];
+        for (text, expected) in wrong {
+            assert_eq!(read(&text).unwrap_err().to_string(), expected);
         }
     }
 
