@@ -1,4 +1,4 @@
-"""How Celery is run here: a real worker, a broker made of files, and what happens to both forms of its tasks."""
+"""How Celery is run here: a real worker, an SQLite file as broker, and what happens to both forms of its tasks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Optional
 
 from examples.runner.jobs import JobCase, Orchestrator, fan_out_fails_in_part, hazards, write_fails_once
-from examples.runner.program import DEADLINE_S, Program
+from examples.runner.program import Program
 from examples.runner.trial import Trial
-from stack.polling import eventually
 
 
 def _settings(folder: Path) -> dict[str, str]:
-    for name in ("queue", "control", "results"):
-        (folder / "celery" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "celery" / "results").mkdir(parents=True, exist_ok=True)
     return {"CELERY_FOLDER": str(folder / "celery")}
 
 
@@ -32,9 +30,19 @@ class CeleryCase(JobCase):
         app = f"billing_{self.form}"
         self._worker = self.start("celery", "-A", app, "worker", "--concurrency", at_once, "--loglevel", "INFO")
 
+    def start_job(self) -> Program:
+        """Starts it once the worker listens: the two would make the broker's tables at the same time."""
+
+        def is_ready() -> bool:
+            self._worker.expect_running()
+            return " ready." in self._worker.log.read_text(errors="replace")
+
+        self.trial.until(is_ready, "a worker that is ready")
+        return super().start_job()
+
     def kill_task(self) -> None:
         """SIGKILL to the process that works on a task, as the kernel does it when memory is short."""
-        found = eventually(lambda: newest_child(self._worker), DEADLINE_S, "a process of the worker's pool")
+        found = self.trial.until(lambda: newest_child(self._worker), "a process of the worker's pool")
         os.kill(found, signal.SIGKILL)
 
 

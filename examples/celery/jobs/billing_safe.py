@@ -7,13 +7,12 @@ import sys
 import books
 import keybrake
 from celery import Celery, group
+from sqlalchemy.pool import NullPool
 
-app = Celery("billing", broker="filesystem://", backend=f"file://{os.environ['CELERY_FOLDER']}/results")
-app.conf.broker_transport_options = {
-    "data_folder_in": f"{os.environ['CELERY_FOLDER']}/queue",
-    "data_folder_out": f"{os.environ['CELERY_FOLDER']}/queue",
-    "control_folder": f"{os.environ['CELERY_FOLDER']}/control",
-}
+FOLDER = os.environ["CELERY_FOLDER"]
+app = Celery("billing", broker=f"sqla+sqlite:///{FOLDER}/broker.db", backend=f"file://{FOLDER}/results")
+# No connection to SQLite outlives the fork of the worker's processes.
+app.conf.broker_transport_options = {"poolclass": NullPool}
 # A message is acknowledged when its task is done, so a worker that dies gives it back.
 app.conf.task_acks_late = True
 app.conf.task_reject_on_worker_lost = True
