@@ -15,7 +15,7 @@ from manifests import DEPLOY, Manifest, files, manifests, merged, named, only, p
 from own_envoy import CONFIG_FOLDER, shipped, validated
 
 NODE = Path(__file__).resolve().parent / "node" / "manifests.mjs"
-FOLDERS = ("kubernetes", "istio", "envoy-gateway")
+FOLDERS = ("kubernetes", "istio", "istio-ambient", "envoy-gateway")
 KUBERNETES = "1.33"
 CORE = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1")
 # Kinds that no schema is to be had for here.
@@ -191,6 +191,22 @@ def test_istios_gateway_is_called_by_mutual_tls_since_its_policy_judges_certific
     callers = only("istio", "DestinationRule", "keybrake")["spec"]
     assert callers["host"] == "{name}.{namespace}.svc.cluster.local".format(**service["metadata"])
     assert (callers["exportTo"], callers["trafficPolicy"]["tls"]) == (["*"], {"mode": "ISTIO_MUTUAL"})
+
+
+@pytest.mark.parametrize(("name", "kind"), [("envoy", "Deployment"), ("ledger", "StatefulSet")])
+def test_in_ambient_mode_every_port_of_a_pod_has_callers_and_no_other_port_has(name: str, kind: str) -> None:
+    """Its policies know numbers, the others names."""
+    policy = only("istio-ambient", "AuthorizationPolicy", name)["spec"]
+    pod = only("kubernetes", kind, name)["spec"]["template"]
+    assert policy["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    opened = {port for rule in policy["rules"] for to in rule["to"] for port in to["operation"]["ports"]}
+    ports = [port for container in pod["spec"]["containers"] for port in container["ports"]]
+    assert opened == {str(port["containerPort"]) for port in ports}
+    (caller,) = {
+        one for rule in policy["rules"] for of in rule["from"] for one in of["source"].get("principals", [])
+    } or {""}
+    account = only("kubernetes", "Deployment", "envoy")["spec"]["template"]["spec"]["serviceAccountName"]
+    assert caller == (f"cluster.local/ns/keybrake/sa/{account}" if name == "ledger" else "")
 
 
 # Envoy configurations
