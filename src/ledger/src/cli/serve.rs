@@ -423,7 +423,8 @@ fn reload(credentials: Arc<Credentials>) -> Option<tokio::task::JoinHandle<()>> 
                     Ok(Reload::Unchanged) => complained = None,
                     Ok(Reload::Changed) => {
                         complained = None;
-                        tracing::info!("credentials were read again and have changed");
+                        let two = credentials.in_transition();
+                        tracing::info!(two_count_for = ?two, "credentials were read again and have changed");
                     }
                     Err(error) => {
                         if complained.as_ref() != Some(&error) {

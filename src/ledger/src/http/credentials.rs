@@ -82,7 +82,9 @@ pub enum InvalidCredentials {
     #[error("{0} and {0}_FILE are both set: give one of them")]
     Both(&'static str),
     /// Too short, or with characters that no header carries.
-    #[error("{0} must have at least {MIN_CHARACTERS} characters, printable ASCII without spaces")]
+    #[error(
+        "{0} must have at least {MIN_CHARACTERS} characters, printable ASCII without spaces, not beginning with #"
+    )]
     Unfit(String),
     /// The file cannot be read.
     #[error("cannot read {path}: {cause}")]
@@ -135,6 +137,17 @@ impl Credentials {
         }
         *held = fresh;
         Ok(Reload::Changed)
+    }
+
+    /// The variables of the roles for which an old and a new credential count.
+    #[must_use]
+    pub fn in_transition(&self) -> Vec<&'static str> {
+        let held = *self.accepted.read().unwrap_or_else(PoisonError::into_inner);
+        let roles = Role::ALL.into_iter().zip(&held);
+        roles
+            .filter(|(_, accepted)| accepted.second.is_some())
+            .map(|(role, _)| role.variable())
+            .collect()
     }
 
     /// Whether any credential can change without a restart.
@@ -289,7 +302,11 @@ fn read_file(path: &Path) -> Result<SecretText, InvalidCredentials> {
 
 fn digest(text: &str, origin: &str) -> Result<Digest, InvalidCredentials> {
     let text = text.trim_ascii();
-    if text.len() < MIN_CHARACTERS || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let is_fit = text.len() >= MIN_CHARACTERS
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        // A comment in a file of credentials must not become one.
+        && !text.starts_with('#');
+    if !is_fit {
         return Err(InvalidCredentials::Unfit(origin.to_owned()));
     }
     Ok(Digest::of(text.as_bytes()))
@@ -334,7 +351,7 @@ mod tests {
             ),
             (
                 &[("KEYBRAKE_ADMIN_KEY", "short-one")],
-                "KEYBRAKE_ADMIN_KEY must have at least 16 characters, printable ASCII without spaces",
+                "KEYBRAKE_ADMIN_KEY must have at least 16 characters, printable ASCII without spaces, not beginning with #",
             ),
             (
                 &[
@@ -414,6 +431,7 @@ mod tests {
                 assert_eq!(both.role_of(key.as_bytes()), Some(Role::Internal), "{text}");
             }
             assert_eq!(both.role_of(text.as_bytes()), None);
+            assert_eq!(both.in_transition(), ["KEYBRAKE_INTERNAL_KEY"]);
             assert_eq!(both.role_of(ADMIN.as_bytes()), Some(Role::Admin));
         }
         let same = "KEYBRAKE_ADMIN_KEY and KEYBRAKE_INTERNAL_KEY must differ";
@@ -421,8 +439,10 @@ mod tests {
         let wrong = [
             (format!("{INTERNAL}\n{other}\nsandbox-internal-key-3\n"),
                 format!("{path_text} must have one credential, or two, one a line, while one takes the place of the other")),
+            (format!("{INTERNAL}\n#rotated-2026-11-26\n"),
+                format!("{path_text} must have at least 16 characters, printable ASCII without spaces, not beginning with #")),
             (format!("{INTERNAL}\nshort\n"),
-                format!("{path_text} must have at least 16 characters, printable ASCII without spaces")),
+                format!("{path_text} must have at least 16 characters, printable ASCII without spaces, not beginning with #")),
             (format!("{INTERNAL}\n{ADMIN}\n"), same.to_owned()),
         ];
         for (text, expected) in wrong {

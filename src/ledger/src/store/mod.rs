@@ -170,8 +170,8 @@ pub trait Store: Send {
     -> Result<Option<ObjectRow>, StoreError>;
     /// The open holds of this vendor object, oldest first.
     fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError>;
-    /// What the writes that are settled on this vendor object cost together. More than 256 of them need not be counted, so that
-    /// a vendor that gives everything one id makes nothing slow.
+    /// What the writes that are settled on this vendor object cost together. More than 256 that cost something need not be
+    /// counted, so that a vendor that gives everything one id makes nothing slow.
     fn settled_on(&mut self, place: PlaceNumber, object: &str) -> Result<Micros, StoreError>;
 
     /// Keeps an answer.

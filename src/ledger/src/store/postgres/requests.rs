@@ -288,7 +288,7 @@ pub fn settled_on_objects(objects: Vec<String>) -> Question {
     Question::new(
         "SELECT o.object, q.number, q.place, q.cost FROM unnest($1::text[]) AS o (object) CROSS JOIN LATERAL
              (SELECT number, place, cost FROM requests
-              WHERE object = o.object AND kind = 1 AND hold = 1 AND cost IS NOT NULL LIMIT 256) q",
+              WHERE object = o.object AND kind = 1 AND hold = 1 AND cost > 0 LIMIT 256) q",
         parameters![objects],
     )
 }

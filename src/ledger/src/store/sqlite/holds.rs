@@ -99,7 +99,8 @@ pub fn settled_on(
     let settled = connection
         .prepare_cached(
             "SELECT coalesce(sum(cost), 0) FROM (
-                 SELECT cost FROM requests WHERE object = ?1 AND place = ?2 AND kind = 1 AND hold = 1 LIMIT 256)",
+                 SELECT cost FROM requests WHERE object = ?1 AND place = ?2 AND kind = 1 AND hold = 1
+                     AND cost > 0 LIMIT 256)",
         )?
         .query_row(params![object, place], |row| row.get(0))?;
     Ok(Micros::new(settled))
