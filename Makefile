@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Tests mostly wait: so many files run at once, each with stacks of its own.
 AT_ONCE := --numprocesses 3 --dist loadfile
 # The examples that share a runner and one table; `make example-NAME` runs one of them.
-EXAMPLES := agent celery prefect dagster airflow ray temporal flyte zenml
+EXAMPLES := agent celery prefect dagster airflow ray temporal flyte zenml langgraph
 # Those whose figures `make test` compares with the documents.
 TESTED_EXAMPLES := agent celery
 EXAMPLE_ARGS ?=

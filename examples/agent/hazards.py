@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from examples.runner.case import PERIOD, PRICES_USD
 from examples.runner.jobs import JobCase, Orchestrator, hazards, killed_and_run_again, write_fails_once
@@ -41,11 +40,6 @@ class AgentCase(JobCase):
     def run_id(self, letters: str) -> str:
         """What the agent calls itself in the audit."""
         return f"{self.name}-{letters}"
-
-    def entries(self) -> list[dict[str, Any]]:
-        """The audit of this case's customers, newest first."""
-        mine = self.customers.values()
-        return [one for one in self.trial.audit_entries() if (one["params"] or {}).get("customer") in mine]
 
     def run_all(self, ends: Ended) -> None:
         """One agent for each customer, all at once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from examples.runner.case import PERIOD, Case
 from examples.runner.play import Hazard
@@ -76,6 +76,11 @@ class JobCase(Case):
         """Runs it to its end."""
         self.start_job().wait(ends)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """The audit of this case's customers, newest first."""
+        mine = self.customers.values()
+        return [one for one in self.trial.audit_entries() if (one["params"] or {}).get("customer") in mine]
+
 
 def write_fails_once(case: JobCase) -> None:
     """The orchestrator tries the task again by itself."""
@@ -94,11 +99,13 @@ def fan_out_fails_in_part(case: JobCase) -> None:
     case.run()
 
 
-def killed_and_run_again(case: JobCase) -> None:
-    """The program is gone while it charges; somebody starts it again, with what it remembers."""
+def killed_and_run_again(case: JobCase, charged: str = "b") -> None:
+    """The program is gone while it charges b, and these are charged; somebody starts it again, with what it
+    remembers."""
     case.answer_late("b")
     run = case.start_job()
-    case.until_charged("b")
+    for letter in charged:
+        case.until_charged(letter)
     run.kill()
     case.run()
 
