@@ -90,7 +90,7 @@ bench-quick: python ## the same in under 90 seconds, once everything is built
 envoy-files: python ## write envoy/full.yaml and envoy/xds from the template
 	@exec $(PYTHON) -m stack.envoy_files
 
-release: $(VENV)/.installed ## the filter, its SBOM, checksums and an OCI layout in dist/, built twice in different folders and compared
+release: $(VENV)/.installed ## filter and ledger, their SBOMs, checksums and an OCI layout in dist/; the filter is built twice in different folders and compared
 	@exec $(VENV)/bin/python -m stack.release --check
 
 lint: $(VENV)/.installed ## formatting, clippy, types

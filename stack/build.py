@@ -63,6 +63,14 @@ def artifacts() -> Artifacts:
     return Artifacts(target / TARGET / "release" / "keybrake_filter.wasm", host / "keybrake", host / "keybrake-sandbox")
 
 
+def host() -> str:
+    """What Rust calls machines like this one. Raises `StackError`."""
+    for line in _captured(["rustc", "-vV"]).splitlines():
+        if line.startswith("host: "):
+            return line.removeprefix("host: ")
+    raise StackError("rustc does not say for what machine it builds: run `rustc -vV` to see why")
+
+
 def add_target() -> None:
     """Sees to it that Rust can build for `TARGET`. Raises `StackError`."""
     libraries = _captured(["rustc", "--print", "target-libdir", "--target", TARGET]).strip()

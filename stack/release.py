@@ -1,6 +1,6 @@
-"""Builds what a release of the filter consists of, into `dist/`: the module, what it is made of (`sbom.py`), checksums,
-and an OCI layout that any tool for images can push. The same sources and the same toolchain make the same bytes,
-wherever they stand.
+"""Builds what a release consists of, into `dist/`: the filter's module, the ledger for machines like this one, what
+each is made of (`sbom.py`), checksums, and an OCI layout of the module that any tool for images can push. The same
+sources and the same toolchain make the same module, wherever they stand.
 
     python -m stack.release          # in the tests' environment
     python -m stack.release --check  # `make release`: builds a second time, from a copy in another folder, and compares
@@ -26,7 +26,7 @@ from stack.errors import StackError
 
 DIST = ROOT / "dist"
 MODULE = "keybrake_filter.wasm"
-SBOM = "keybrake_filter.cdx.json"
+LEDGER = "keybrake"
 # What tools and meshes expect of a wasm module in an image.
 CONFIG_TYPE = "application/vnd.module.wasm.config.v1+json"
 LAYER_TYPE = "application/vnd.module.wasm.content.layer.v1+wasm"
@@ -35,18 +35,29 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
 def build_module(source: Path, target: Path) -> Path:
-    """Builds the module of the workspace in `source`; no path of this machine gets into it. Raises `StackError`."""
+    """Builds the module of the workspace in `source`. Raises `StackError`."""
+    asked = ["build", "--locked", "--release", "--target", build.TARGET, "-p", "keybrake-module"]
+    build.cargo("the filter", asked, source=source, environment=_without_paths(source, target))
+    return target / build.TARGET / "release" / MODULE
+
+
+def build_ledger(source: Path, target: Path) -> Path:
+    """Builds the ledger of the workspace in `source` for this machine. Raises `StackError`."""
+    asked = ["build", "--locked", *build.HOST_PROFILE, "-p", "keybrake-ledger", "--bin", LEDGER]
+    build.cargo("the ledger", asked, source=source, environment=_without_paths(source, target))
+    return target / "host" / LEDGER
+
+
+def _without_paths(source: Path, target: Path) -> dict[str, str]:
+    """The environment in which no path of this machine gets into what cargo builds."""
     cargo_home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     remapped = [f"--remap-path-prefix={source}=/keybrake", f"--remap-path-prefix={cargo_home}=/cargo"]
-    environment = {
+    return {
         **os.environ,
         "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(remapped),
         "CARGO_INCREMENTAL": "0",
         "CARGO_TARGET_DIR": str(target),
     }
-    asked = ["build", "--locked", "--release", "--target", build.TARGET, "-p", "keybrake-module"]
-    build.cargo("the filter", asked, source=source, environment=environment)
-    return target / build.TARGET / "release" / MODULE
 
 
 def write_layout(module: Path, folder: Path, version: str) -> str:
@@ -100,18 +111,24 @@ def workspace_version() -> str:
 
 def release() -> str:
     """Writes `dist/`; gives the module's SHA-256."""
-    built = build_module(ROOT, ROOT / "target" / "dist")
+    target = ROOT / "target" / "dist"
+    host = build.host()
     DIST.mkdir(exist_ok=True)
-    module = DIST / MODULE
-    shutil.copyfile(built, module)
-    digest = hashlib.sha256(module.read_bytes()).hexdigest()
-    made_of = sbom.write(digest)
-    (DIST / SBOM).write_bytes(made_of)
-    (DIST / "SHA256SUMS").write_text(f"{hashlib.sha256(made_of).hexdigest()}  {SBOM}\n{digest}  {MODULE}\n")
-    image = write_layout(module, DIST / "oci", workspace_version())
-    print(f"keybrake: {module.relative_to(ROOT)}, {module.stat().st_size:,} bytes, sha256:{digest}")
-    print(f"keybrake: {DIST.relative_to(ROOT)}/oci, image {image}")
-    return digest
+    digests = {}
+    for built, name, package, platform in (
+        (build_module(ROOT, target), MODULE, "keybrake-module", build.TARGET),
+        (build_ledger(ROOT, target), f"{LEDGER}-{host}", "keybrake-ledger", host),
+    ):
+        shutil.copy(built, DIST / name)
+        digests[name] = hashlib.sha256((DIST / name).read_bytes()).hexdigest()
+        document = f"{name.removesuffix('.wasm')}.cdx.json"
+        (DIST / document).write_bytes(sbom.write(package, platform, digests[name]))
+        digests[document] = hashlib.sha256((DIST / document).read_bytes()).hexdigest()
+        print(f"keybrake: {DIST.name}/{name}, {(DIST / name).stat().st_size:,} bytes, sha256:{digests[name]}")
+    (DIST / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())))
+    image = write_layout(DIST / MODULE, DIST / "oci", workspace_version())
+    print(f"keybrake: {DIST.name}/oci, image {image}")
+    return digests[MODULE]
 
 
 def check(digest: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the filter's module consists of, as a CycloneDX document: the crates that are linked into it, by cargo's own
+"""What a program of ours consists of, as a CycloneDX document: the crates that are linked into it, by cargo's own
 account. The same sources make the same bytes, so there is no time in it and no random number.
 """
 
@@ -19,26 +19,22 @@ from cyclonedx.model.license import LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from stack.build import ROOT, TARGET
+from stack.build import ROOT
 from stack.errors import StackError
 
-PACKAGE = "keybrake-module"
-# Any fixed name would do: with the module's digest it makes the document's number.
+# Any fixed name would do: with the program's digest it makes the document's number.
 NUMBERS = uuid.uuid5(uuid.NAMESPACE_OID, "keybrake-filter")
 
 
-def write(digest: str) -> bytes:
-    """The document of the module with this SHA-256. Raises `StackError`."""
-    asked = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET]
-    said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-    if said.returncode != 0:
-        raise StackError(f"cargo does not say what the filter consists of: `{' '.join(asked)}` says why")
-    told = json.loads(said.stdout)
-    packages = {package["id"]: package for package in told["packages"]}
-    (root,) = (one for one, package in packages.items() if package["name"] == PACKAGE)
-    linked = links(told["resolve"]["nodes"], packages, root)
+def write(package: str, target: str, digest: str) -> bytes:
+    """The document of what cargo builds of this package for this target, with this SHA-256. Raises `StackError`."""
+    told = json.loads(_told(["metadata", "--format-version", "1", "--filter-platform", target], package))
+    packages = {one["id"]: one for one in told["packages"]}
+    (root,) = (one for one, about in packages.items() if about["name"] == package)
+    linked = links(told["resolve"]["nodes"], packages, root, in_tree(package, target))
     checksums = (ROOT / "Cargo.lock").read_text()
     components = {one: component(packages[one], checksums) for one in linked}
+    components[root].type = ComponentType.APPLICATION
     components[root].hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=digest))
     bom = Bom(serial_number=uuid.uuid5(NUMBERS, digest), components=[components[one] for one in linked if one != root])
     bom.metadata.component = components[root]
@@ -49,9 +45,18 @@ def write(digest: str) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def links(nodes: list[Mapping[str, Any]], packages: Mapping[str, Any], root: str) -> dict[str, list[str]]:
-    """Each package that is linked into `root`, itself included, with those that it needs. What runs while it is built
-    (build scripts, procedural macros) and what only tests need is not among them."""
+def in_tree(package: str, target: str) -> set[tuple[str, str]]:
+    """Name and version of what is linked when this package alone is built. Raises `StackError`."""
+    edges = ["--edges", "normal,no-proc-macro", "--prefix", "none"]
+    lines = _told(["tree", "-p", package, "--target", target, *edges], package).splitlines()
+    return {(name, version.removeprefix("v")) for name, version, *_ in map(str.split, filter(None, lines))}
+
+
+def links(
+    nodes: list[Mapping[str, Any]], packages: Mapping[str, Any], root: str, linked: set[tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Each package that is linked into `root`, itself included, with those that it needs. Cargo's graph is that of the
+    whole workspace, tests and all, so only what is in `linked` counts."""
     by_id = {node["id"]: node for node in nodes}
     found: dict[str, list[str]] = {}
     waiting = [root]
@@ -63,10 +68,17 @@ def links(nodes: list[Mapping[str, Any]], packages: Mapping[str, Any], root: str
             needed["pkg"]
             for needed in by_id[one]["deps"]
             if any(kind["kind"] is None for kind in needed["dep_kinds"])
-            and not any("proc-macro" in target["kind"] for target in packages[needed["pkg"]]["targets"])
+            and (packages[needed["pkg"]]["name"], packages[needed["pkg"]]["version"]) in linked
         ]
         waiting += found[one]
     return found
+
+
+def _told(asked: list[str], package: str) -> str:
+    said = subprocess.run(["cargo", *asked, "--locked"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if said.returncode != 0:
+        raise StackError(f"cargo does not say what {package} consists of: `cargo {' '.join(asked)}` says why")
+    return said.stdout
 
 
 def component(package: Mapping[str, Any], lock: str) -> Component:
@@ -75,7 +87,7 @@ def component(package: Mapping[str, Any], lock: str) -> Component:
     made = Component(
         name=name,
         version=version,
-        type=ComponentType.APPLICATION if name == PACKAGE else ComponentType.LIBRARY,
+        type=ComponentType.LIBRARY,
         bom_ref=f"{name}@{version}",
         licenses=[LicenseExpression(package["license"])],
     )

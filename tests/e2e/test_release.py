@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -56,30 +57,41 @@ def test_the_same_module_makes_the_same_layout(tmp_path: Path, artifacts: build.
 DIGEST = "ab" * 32
 
 
-def test_the_sbom_fits_its_schema_and_has_neither_time_nor_chance_in_it() -> None:
-    document = sbom.write(DIGEST)
+# Which of the workspace's dependencies tells them apart. Tests alone need `proptest`.
+RESTS_ON = {"keybrake-module": "proxy-wasm", "keybrake-ledger": "rusqlite"}
+PARTS = pytest.mark.parametrize(
+    ("package", "target"), [("keybrake-module", build.TARGET), ("keybrake-ledger", build.host())]
+)
+
+
+@PARTS
+def test_the_sbom_fits_its_schema_and_has_neither_time_nor_chance_in_it(package: str, target: str) -> None:
+    document = sbom.write(package, target, DIGEST)
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode())
     assert wrong is None, wrong
-    write = f"import sys; from stack import sbom; sys.stdout.buffer.write(sbom.write({DIGEST!r}))"
+    write = "import sys; from stack import sbom; sys.stdout.buffer.write(sbom.write(*sys.argv[1:]))"
     for seed in ("1", "2"):
-        asked = [sys.executable, "-c", write]
+        asked = [sys.executable, "-c", write, package, target, DIGEST]
         again = subprocess.run(
             asked, cwd=build.ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
         )
         assert again.stdout == document
 
 
-def test_the_sbom_lists_what_cargo_links_into_the_module() -> None:
-    document = json.loads(sbom.write(DIGEST))
+@PARTS
+def test_the_sbom_lists_what_cargo_links(package: str, target: str) -> None:
+    document = json.loads(sbom.write(package, target, DIGEST))
     module = document["metadata"]["component"]
-    assert (module["name"], module["hashes"]) == ("keybrake-module", [{"alg": "SHA-256", "content": DIGEST}])
+    assert (module["name"], module["hashes"]) == (package, [{"alg": "SHA-256", "content": DIGEST}])
     listed = {(one["name"], one["version"]) for one in [module, *document["components"]]}
-    asked = ["cargo", "tree", "--locked", "-p", "keybrake-module", "--target", build.TARGET, "--prefix", "none"]
+    asked = ["cargo", "tree", "--locked", "-p", package, "--target", target, "--prefix", "none"]
     # `normal,no-proc-macro`: what only runs while it is built is not in it.
     tree = subprocess.run(
         [*asked, "--edges", "normal,no-proc-macro"], cwd=build.ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert listed == {(name, version[1:]) for name, version, *_ in map(str.split, tree.splitlines())}
+    names = {name for name, _ in listed}
+    assert names & {"proxy-wasm", "rusqlite", "proptest"} == {RESTS_ON[package]}
     for one in document["components"]:
         assert one["licenses"], one["name"]
         ours = one["name"].startswith("keybrake-")
