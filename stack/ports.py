@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
-# Below the ports that Linux and macOS give to outgoing connections.
+# Below the ports that Linux and macOS give to outgoing connections. Tests that run at once take a part of it each.
 UNUSED_RANGE = (20_000, 32_000)
+# Given lately: somebody may be about to listen there.
+_GIVEN: deque[int] = deque(maxlen=500)
 
 # Field of `Ports` -> the environment variable that changes it.
 VARIABLES = {
@@ -83,8 +86,9 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(*UNUSED_RANGE)
-        if port not in found and is_free(port):
+        if port not in found and port not in _GIVEN and is_free(port):
             found.append(port)
+    _GIVEN.extend(found)
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness import Keybrake, fresh_key
 from launcher import Launcher
 
-from stack import build, envoy_binary
+from stack import build, envoy_binary, ports
 from stack.run_folder import RunFolder
 from stack.watchdog import watched
 
@@ -42,7 +42,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--envoy") == "oldest":
         # What the launchers that tests start go by, too.
         os.environ["ENVOY_BIN"] = str(envoy_binary.find({}, envoy_binary.OLDEST_REQUIREMENTS))
+    take_ports_of_ones_own()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def take_ports_of_ones_own() -> None:
+    """Of processes that share a run each draws from a part of the free ports: between the look whether a port is free
+    and the listener on it another would take it now and then."""
+    process = os.environ.get("PYTEST_XDIST_WORKER")
+    if process is not None:
+        first, end = ports.UNUSED_RANGE
+        each = (end - first) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first += each * int(process.removeprefix("gw"))
+        ports.UNUSED_RANGE = (first, first + each)
 
 
 @pytest.fixture(scope="session")
