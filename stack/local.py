@@ -189,7 +189,7 @@ class Stack:
         self.say(f"ledger on {self.ledger_url}, commands on {self.socket}")
         self.add_envoy(self.options.ports)
         self.say(f"Envoy on {self.url} (every vendor) and {self.stripe_url} (Stripe); the gate is proven")
-        self.folder.write_env(self.url)
+        self.folder.write_env(self.url, admin_key=self.admin_key, audit_key=self.audit_key)
 
     def add_envoy(
         self, ports: Ports, changes: Optional[Changes] = None, ledgers: Sequence[LedgerAddress] = ()

@@ -119,11 +119,11 @@ class RunFolder:
             )
         return folder / "ledger.sock"
 
-    def write_env(self, url: str) -> Path:
+    def write_env(self, url: str, *, admin_key: str, audit_key: str) -> Path:
         """Writes `env`, the file that a shell sources to talk to the stack."""
         values = {
-            "KEYBRAKE_ADMIN_KEY": self.key_file("admin").read_text().strip(),
-            "KEYBRAKE_AUDIT_KEY": self.key_file("audit").read_text().strip(),
+            "KEYBRAKE_ADMIN_KEY": admin_key,
+            "KEYBRAKE_AUDIT_KEY": audit_key,
             "KEYBRAKE_URL": url,
         }
         path = self.path / "env"
