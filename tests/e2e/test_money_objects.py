@@ -271,6 +271,9 @@ def test_a_refund_of_an_unknown_charge_needs_a_currency_and_an_amount(keybrake: 
     with vendor_sees(keybrake, requests=1, executions=1):
         assert keybrake.post(told, "/v1/refunds", {"charge": charge, "amount": 100}).status_code == 200
     expect_balance(keybrake, told, free="9.99", settled="1")
+    # What was given back so far does not say how much is left.
+    with nothing_reaches_the_vendor(keybrake):
+        expect_refusal(keybrake.post(told, "/v1/refunds", {"charge": charge}), 403, "amount_unknown")
     guessed = keybrake.issue(allowed_endpoints=["refunds.create"], worst_case_usd="5.00", daily_usd_cap="5.00")
     with vendor_sees(keybrake, requests=1, executions=1):
         assert keybrake.post(guessed, "/v1/refunds", {"charge": charge}).json()["amount"] == 400

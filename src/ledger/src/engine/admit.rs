@@ -10,8 +10,7 @@ use super::writer::Writer;
 use crate::book::{KnownObject, PriceTerms, Pricing, Rates, price};
 use crate::model::Caps;
 use crate::store::{
-    Admission, HoldRow, Kind, Link, NewRequest, PlaceNumber, RecordKey, RequestNumber, Store,
-    StoreError,
+    Admission, HoldRow, Kind, Link, NewRequest, RecordKey, RequestNumber, Store, StoreError,
 };
 
 /// Of a vendor without a pack.
@@ -144,7 +143,7 @@ impl<S: Store> Writer<S> {
     fn priced(&mut self, asking: &Asking<'_>) -> Result<Result<Price, Unpriced>, StoreError> {
         let key = &asking.key.key;
         let object = match &asking.command.cost {
-            Cost::OfObject(named) => self.known_object(asking.place, &named.object)?,
+            Cost::OfObject(named) => self.known_object(asking, &named.object)?,
             Cost::Nothing | Cost::Amount(_) | Cost::AtLeast(_) | Cost::Unknown => None,
         };
         let terms = PriceTerms {
@@ -187,13 +186,15 @@ impl<S: Store> Writer<S> {
 
     fn known_object(
         &mut self,
-        place: PlaceNumber,
+        asking: &Asking<'_>,
         object: &str,
     ) -> Result<Option<KnownObject>, StoreError> {
-        let Some(known) = self.store.object(place, object)? else {
+        let terms = self.terms.get(&asking.key.key.grant.vendor);
+        let payments = terms.map_or(&[][..], |terms| &terms.payments);
+        let Some(known) = self.store.object(asking.place, object, payments)? else {
             return Ok(None);
         };
-        let open = self.store.open_holds(place, object)?;
+        let open = self.store.open_holds(asking.place, object)?;
         let held = open.iter().try_fold(Micros::ZERO, |sum, row| {
             sum.checked_add(row.cost.unwrap_or_default())
         });

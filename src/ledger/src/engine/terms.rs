@@ -16,6 +16,8 @@ pub(super) struct VendorTerms {
     pub memory_ms: Option<i64>,
     /// The exchange rates in force.
     pub rates: Rates,
+    /// The operations whose answers say how much the charge is that they name.
+    pub payments: Vec<String>,
 }
 
 /// The terms of every pack.
@@ -30,8 +32,17 @@ pub(super) fn terms_of(packs: &[Pack], table: Option<&RateTable>) -> Terms {
             let terms = VendorTerms {
                 memory_ms: trusted.map(|trusted| i64::try_from(trusted).unwrap_or(i64::MAX)),
                 rates: table.map(|table| table.at(pack)).unwrap_or_default(),
+                payments: payments_of(pack),
             };
             (pack.vendor().to_owned(), terms)
         })
+        .collect()
+}
+
+/// See [`VendorTerms::payments`].
+pub(super) fn payments_of(pack: &Pack) -> Vec<String> {
+    pack.endpoints()
+        .filter(|endpoint| endpoint.tells_its_charge())
+        .map(|endpoint| endpoint.operation.clone())
         .collect()
 }

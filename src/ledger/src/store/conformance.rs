@@ -468,19 +468,23 @@ pub fn overdue_attempts_come_oldest_first<B: Backend>() {
 pub fn objects_are_known_within_their_place<B: Backend>() {
     let backend = B::new();
     let (mut store, key) = begun(&backend);
+    let payments = ["charges.create".to_owned()];
     let place = store.place("stripe", "stripe", None).unwrap();
     let elsewhere = store.place("stripe", "stripe", Some("acct")).unwrap();
     assert_ne!(place, elsewhere);
     assert_eq!(store.place("stripe", "stripe", None).unwrap(), place);
-    assert_eq!(store.object(place, "pi_1").unwrap(), None);
+    assert_eq!(store.object(place, "pi_1", &payments).unwrap(), None);
     let intent = put(&mut store, key, 1, NOON, 5);
     let change = changed(OPEN, AttemptState::Executed, said("pi_1"));
     store.change_hold(intent, &change).unwrap();
     for name in ["pi_1", "ch_1"] {
-        let known = store.object(place, name).unwrap().unwrap();
+        let known = store.object(place, name, &payments).unwrap().unwrap();
         assert_eq!(known.amount, Some(cents(9)));
-        assert_eq!(store.object(elsewhere, name).unwrap(), None);
+        assert_eq!(store.object(elsewhere, name, &payments).unwrap(), None);
     }
+    // An operation that only mentions the charge says nothing of it.
+    assert!(store.object(place, "pi_1", &[]).unwrap().is_some());
+    assert_eq!(store.object(place, "ch_1", &[]).unwrap(), None);
     let open = store.open_holds(place, "pi_1").unwrap();
     assert_eq!(
         open.iter().map(|row| row.number).collect::<Vec<_>>(),
@@ -495,7 +499,7 @@ pub fn objects_are_known_within_their_place<B: Backend>() {
     assert_eq!(settled, change.cost.unwrap());
     assert_eq!(store.settled_on(elsewhere, "pi_1").unwrap(), Micros::ZERO);
     assert_eq!(store.settled_on(place, "ch_1").unwrap(), Micros::ZERO);
-    assert!(store.object(place, "pi_1").unwrap().is_some());
+    assert!(store.object(place, "pi_1", &payments).unwrap().is_some());
     // The newest word counts, and one without an amount does not hide an older one.
     let later = put(&mut store, key, 2, NOON, 5);
     let change = HoldChange {
@@ -504,7 +508,11 @@ pub fn objects_are_known_within_their_place<B: Backend>() {
     };
     store.change_hold(later, &change).unwrap();
     assert_eq!(
-        store.object(place, "pi_1").unwrap().unwrap().amount,
+        store
+            .object(place, "pi_1", &payments)
+            .unwrap()
+            .unwrap()
+            .amount,
         Some(cents(9))
     );
     store.commit().unwrap();

@@ -165,9 +165,14 @@ pub trait Store: Send {
     /// Lets a request be found by an idempotency key that it is not on record for.
     fn add_mention(&mut self, mention: i64, number: RequestNumber) -> Result<(), StoreError>;
 
-    /// The newest write on this vendor object whose amount is known.
-    fn object(&mut self, place: PlaceNumber, object: &str)
-    -> Result<Option<ObjectRow>, StoreError>;
+    /// The newest write on this vendor object whose amount is known. `payments`: the operations whose amount is that of the
+    /// charge that they name, which others (a refund) only mention.
+    fn object(
+        &mut self,
+        place: PlaceNumber,
+        object: &str,
+        payments: &[String],
+    ) -> Result<Option<ObjectRow>, StoreError>;
     /// The open holds of this vendor object, oldest first.
     fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError>;
     /// What the writes that are settled on this vendor object cost together. More than 256 that cost something need not be

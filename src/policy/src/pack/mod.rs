@@ -195,6 +195,15 @@ pub struct Endpoint {
     pub(crate) answer: Option<Arc<AnswerRules>>,
 }
 
+impl Endpoint {
+    /// Whether its answer says how much the charge is that it names: of a refund, say, it tells only what was given back.
+    #[must_use]
+    pub fn tells_its_charge(&self) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|rules| rules.charge.is_some() && rules.is_total)
+    }
+}
+
 /// What an endpoint does with money (DESIGN.md §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

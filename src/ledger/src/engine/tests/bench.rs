@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::place::Place;
 use crate::clock::{Clock, Hand, timestamp};
-use crate::engine::terms::{Terms, VendorTerms};
+use crate::engine::terms::{Terms, VendorTerms, payments_of};
 use crate::engine::{
     Ledger, LedgerOptions, OpenError, Received, Trust, Unavailable, VerifyReport, verify,
 };
@@ -321,6 +321,7 @@ pub fn open(options: LedgerOptions, clock: &Clock) -> Result<Ledger, OpenError> 
     let terms = |memory_ms| VendorTerms {
         memory_ms,
         rates: rates.map(|table| table.at(&stripe)).unwrap_or_default(),
+        payments: payments_of(&stripe),
     };
     let terms = Terms::from([
         ("stripe".to_owned(), terms(Some(23 * HOUR))),

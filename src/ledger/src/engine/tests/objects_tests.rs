@@ -83,6 +83,50 @@ async fn a_refund_costs_what_its_known_object_says() {
     bench.admitted(single_currency).await;
 }
 
+/// Gives back so much of a charge, or all that is left of it.
+fn refund(key: &crate::model::IssuedKey, charge: &str, amount: Option<u64>, id: &str) -> Reserve {
+    let of_charge = OfObject {
+        object: charge.to_owned(),
+        amount,
+        currency: amount.map(|_| Currency::USD),
+        draws: Draws::Anew,
+    };
+    Reserve {
+        request: facts("refunds.create"),
+        cost: Cost::OfObject(of_charge),
+        ..on_object(key, charge, amount, id)
+    }
+}
+
+#[tokio::test]
+async fn a_refund_does_not_say_how_much_its_charge_is() {
+    let bench = Bench::new();
+    let key = bench.key(daily(10_000)).await;
+    let given_back = |admitted: &Admitted, object: &str, charge: &str| Outcome {
+        charge_id: Some(charge.to_owned()),
+        ..charged(admitted, object, 300)
+    };
+    let intent = bench.admitted(charge(&key, 1_000, "k-1")).await;
+    let paid = Outcome {
+        charge_id: Some("ch_1".to_owned()),
+        ..charged(&intent, "pi_1", 1_000)
+    };
+    bench.outcome(paid).await;
+    let part = bench.admitted(refund(&key, "ch_1", Some(300), "r-1")).await;
+    bench.outcome(given_back(&part, "re_1", "ch_1")).await;
+    assert_eq!(bench.parts(&key).await, [8_700, 0, 1_300, 0]);
+    let entry = bench.entry(part.hold).await;
+    assert_eq!(entry.stripe_charge_id.as_deref(), Some("ch_1"));
+    // The rest of it: nobody knows how much that is, and it is no more than the charge.
+    bench.admitted(refund(&key, "ch_1", None, "r-2")).await;
+    assert_eq!(bench.parts(&key).await, [7_700, 1_000, 1_300, 0]);
+    // Of a charge that was made elsewhere a part that was given back says nothing either.
+    let part = bench.admitted(refund(&key, "ch_x", Some(300), "r-3")).await;
+    bench.outcome(given_back(&part, "re_2", "ch_x")).await;
+    let rest = bench.reserve(refund(&key, "ch_x", None, "r-4")).await;
+    assert_eq!(code(rest), RefusalCode::AmountUnknown);
+}
+
 #[tokio::test]
 async fn what_is_done_with_an_open_object_debits_only_the_difference() {
     let bench = Bench::new();

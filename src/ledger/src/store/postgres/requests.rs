@@ -215,6 +215,7 @@ impl PostgresStore {
         &mut self,
         place: PlaceNumber,
         object: &str,
+        payments: &[String],
     ) -> Result<Option<ObjectRow>, StoreError> {
         let rows = self.ask_all_sent(
             "SELECT amount, currency FROM (
@@ -222,9 +223,10 @@ impl PostgresStore {
                   WHERE object = $1 AND place = $2 AND kind = 1 AND record = 1 ORDER BY number DESC LIMIT 256)
                  UNION ALL
                  (SELECT amount, currency, number FROM requests
-                  WHERE charge = $1 AND place = $2 AND kind = 1 AND record = 1 ORDER BY number DESC LIMIT 256)
+                  WHERE charge = $1 AND place = $2 AND kind = 1 AND record = 1 AND operation = ANY($3::text[])
+                  ORDER BY number DESC LIMIT 256)
              ) o ORDER BY CASE WHEN amount IS NULL THEN 1 ELSE 0 END, number DESC LIMIT 1",
-            parameters![text(object), place],
+            parameters![text(object), place, payments.to_vec()],
         )?;
         rows.first()
             .map(|row| {

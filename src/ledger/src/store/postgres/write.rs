@@ -255,8 +255,9 @@ impl Store for PostgresStore {
         &mut self,
         place: PlaceNumber,
         object: &str,
+        payments: &[String],
     ) -> Result<Option<ObjectRow>, StoreError> {
-        self.object(place, object)
+        self.object(place, object, payments)
     }
 
     fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError> {

@@ -110,7 +110,9 @@ pub fn object(
     connection: &Connection,
     place: PlaceNumber,
     object: &str,
+    payments: &[String],
 ) -> Result<Option<ObjectRow>, StoreError> {
+    let payments = serde_json::Value::from(payments).to_string();
     Ok(connection
         .prepare_cached(
             "SELECT amount, currency FROM (
@@ -120,10 +122,11 @@ pub fn object(
                  UNION ALL
                  SELECT * FROM (
                      SELECT amount, currency, number FROM requests
-                     WHERE charge = ?1 AND place = ?2 AND kind = 1 AND record = 1 ORDER BY number DESC LIMIT 256)
+                     WHERE charge = ?1 AND place = ?2 AND kind = 1 AND record = 1
+                         AND operation IN (SELECT value FROM json_each(?3)) ORDER BY number DESC LIMIT 256)
              ) ORDER BY amount IS NULL, number DESC LIMIT 1",
         )?
-        .query_row(params![object, place], |row| {
+        .query_row(params![object, place, payments], |row| {
             Ok(ObjectRow {
                 amount: minor(row, 0)?,
             })

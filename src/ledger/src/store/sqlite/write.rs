@@ -480,8 +480,9 @@ impl Store for SqliteStore {
         &mut self,
         place: PlaceNumber,
         object: &str,
+        payments: &[String],
     ) -> Result<Option<ObjectRow>, StoreError> {
-        holds::object(&self.connection, place, object)
+        holds::object(&self.connection, place, object, payments)
     }
 
     fn open_holds(&mut self, place: PlaceNumber, object: &str) -> Result<Vec<HoldRow>, StoreError> {
