@@ -214,7 +214,9 @@ fn meant_field<'a>(endpoint: &'a Endpoint, name: &'a str) -> Meant<'a> {
         (CostRule::Fields { currency, .. }, "currency") => Meant::Field(currency),
         (CostRule::Object { .. }, "currency") => Meant::FromObject,
         (CostRule::Object { amount, .. }, "amount") => match amount {
-            ObjectAmount::Required(at) | ObjectAmount::Field(at) => Meant::Field(&at.field),
+            ObjectAmount::Required(at)
+            | ObjectAmount::Field(at)
+            | ObjectAmount::FieldOrUnknown(at) => Meant::Field(&at.field),
             ObjectAmount::Fixed(_) => Meant::Nothing,
             ObjectAmount::Whole => Meant::Field(name),
         },

@@ -8,7 +8,7 @@ use keybrake_contract::grant::AllowedEndpoint;
 use keybrake_contract::wire::Draws;
 
 use super::compile::{Answers, MAX_DIGITS, Made, field_names, wrong};
-use super::dto::{CostDto, EndpointDto};
+use super::dto::{AbsentDto, CostDto, EndpointDto};
 use super::index::Index;
 use super::mistakes::Mistakes;
 use super::stated::StatedLists;
@@ -152,11 +152,18 @@ fn money_rule(
         currency,
         object,
         anew,
+        absent,
         priced,
         fixed_amount,
         max_digits,
         signed,
     } = dto;
+    if absent.is_some() && (class == Class::Money || object.is_none() || amount.is_none()) {
+        return Err((
+            "cost.absent",
+            "only for money_optional, beside object and amount",
+        ));
+    }
     if amount.is_none() && (max_digits.is_some() || signed) {
         return Err(("cost.amount", "wanted where max_digits or signed stands"));
     }
@@ -187,7 +194,10 @@ fn money_rule(
             object: object_at(object, path)?,
             amount: match (amount, fixed) {
                 (Some(field), None) if class == Class::Money => ObjectAmount::Required(field),
-                (Some(field), None) => ObjectAmount::Field(field),
+                (Some(field), None) => match absent {
+                    Some(AbsentDto::Unknown) => ObjectAmount::FieldOrUnknown(field),
+                    Some(AbsentDto::Whole) | None => ObjectAmount::Field(field),
+                },
                 (None, _) if class == Class::Money => {
                     return Err(("cost.amount", "wanted for money"));
                 }

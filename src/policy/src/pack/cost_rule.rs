@@ -73,6 +73,8 @@ pub(crate) enum ObjectAmount {
     Required(AmountAt),
     /// This field; absent: the whole.
     Field(AmountAt),
+    /// This field; absent: nobody can tell.
+    FieldOrUnknown(AmountAt),
     /// Always this much (a cancellation takes nothing).
     Fixed(u64),
     /// Always the whole.

@@ -161,6 +161,8 @@ pub(super) struct CostDto {
     /// The money does not come from what is held for the object.
     #[serde(default)]
     pub anew: bool,
+    /// What it means that the amount is not there.
+    pub absent: Option<AbsentDto>,
     /// Units times a rate.
     pub priced: Option<PricedRule>,
     /// An amount that is always the same.
@@ -170,4 +172,14 @@ pub(super) struct CostDto {
     /// The amount may be below zero; its magnitude counts.
     #[serde(default)]
     pub signed: bool,
+}
+
+/// What a request about an object means that names no amount.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AbsentDto {
+    /// All of the object.
+    Whole,
+    /// Nobody can tell.
+    Unknown,
 }

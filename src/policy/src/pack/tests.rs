@@ -278,6 +278,11 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
             ".cost.anew: only beside object",
         ),
         (
+            r#""fixed_amount": 0"#,
+            r#""fixed_amount": 0, "absent": "unknown""#,
+            ".cost.absent: only for money_optional",
+        ),
+        (
             r#""max_digits": 8"#,
             r#""max_digits": 19"#,
             "max_digits: 1 to 18",

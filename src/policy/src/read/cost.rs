@@ -58,6 +58,10 @@ pub(super) fn read(
                         .ok_or_else(|| Unreadable::field(&at.field, "is missing"))?,
                 ),
                 ObjectAmount::Field(at) => amount_of(at, fields, encoding)?,
+                ObjectAmount::FieldOrUnknown(at) => match amount_of(at, fields, encoding)? {
+                    Some(amount) => Some(amount),
+                    None => return Ok(Cost::Unknown),
+                },
                 ObjectAmount::Fixed(fixed) => Some(*fixed),
                 ObjectAmount::Whole => None,
             },

@@ -270,7 +270,9 @@ fn amount_field(cost: &CostRule) -> Option<&str> {
     let at = match cost {
         CostRule::Fields { amount, .. } => amount,
         CostRule::Object { amount, .. } => match amount {
-            ObjectAmount::Required(at) | ObjectAmount::Field(at) => at,
+            ObjectAmount::Required(at)
+            | ObjectAmount::Field(at)
+            | ObjectAmount::FieldOrUnknown(at) => at,
             ObjectAmount::Fixed(_) | ObjectAmount::Whole => return None,
         },
         CostRule::Nothing | CostRule::Priced(_) | CostRule::Unknown | CostRule::AtLeast(_) => {
