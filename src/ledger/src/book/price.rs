@@ -1,6 +1,6 @@
 //! What a request costs, from what it says and what is known of the object it acts on.
 
-use keybrake_contract::money::{Micros, Minor};
+use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::wire::{Cost, Draws};
 
 use super::rate::{Rate, Rated, Rates};
@@ -125,6 +125,7 @@ pub fn price(cost: &Cost, object: Option<KnownObject>, terms: PriceTerms<'_>) ->
                     rate: held_at,
                     by: PricedBy::Object,
                 },
+                (_, Some(amount)) if minor.is_none() => of_unknown_currency(amount, open, terms),
                 _ => {
                     let at_its_rate = |minor| {
                         Some(Rated {
@@ -171,6 +172,24 @@ fn at_least(minor: Minor, terms: PriceTerms<'_>) -> Pricing {
     }
 }
 
+/// An amount in nobody knows what currency: the worst case, or as much in dollars where that is more.
+fn of_unknown_currency(amount: u64, open: Option<Micros>, terms: PriceTerms<'_>) -> Pricing {
+    let as_dollars = Minor {
+        amount,
+        currency: Currency::USD,
+    };
+    match at_least(as_dollars, terms) {
+        Pricing::Priced { cost, by, .. } => Pricing::Priced {
+            cost: cost.map(|cost| beyond(cost, open)),
+            amount: None,
+            rate: None,
+            by,
+        },
+        Pricing::AmountUnknown(_) => Pricing::AmountUnknown(None),
+        Pricing::AboveEveryCap(minor) => Pricing::AboveEveryCap(minor),
+    }
+}
+
 fn of_amount(
     amount: Option<(Minor, Option<Rated>)>,
     by: PricedBy,
@@ -214,7 +233,6 @@ fn beyond(total: Micros, open: Option<Micros>) -> Micros {
 
 #[cfg(test)]
 mod tests {
-    use keybrake_contract::money::Currency;
     use keybrake_contract::wire::OfObject;
 
     use super::super::rate::QuotedRate;
@@ -320,6 +338,14 @@ mod tests {
             (of_object(Some(300), None), None, CAPPED, None, Pricing::AmountUnknown(None)),
             (of_object(None, Some("usd")), None, CAPPED, None, Pricing::AmountUnknown(None)),
             (of_object(None, Some("usd")), None, CAPPED, worst, priced(50_000_000, None, WorstCase)),
+            // An amount in nobody knows what currency: no less than if it were dollars.
+            (of_object(Some(300), None), None, CAPPED, worst, priced(50_000_000, None, WorstCase)),
+            (of_object(Some(90_000), None), None, CAPPED, worst, priced(900_000_000, None, WorstCase)),
+            (of_object(Some(90_000), None), known(None, Some(50_000_000)), CAPPED, worst, priced(850_000_000, None, WorstCase)),
+            (of_object(Some(300), None), known(None, Some(50_000_000)), CAPPED, worst, priced(0, None, WorstCase)),
+            (of_object(Some(u64::MAX), None), None, CAPPED, worst, Pricing::AboveEveryCap(beyond_count)),
+            (of_object(Some(90_000), None), None, UNCAPPED, worst, unpriced(None)),
+            (anew(Some(90_000)), None, CAPPED, worst, priced(900_000_000, None, WorstCase)),
             (of_object(None, None), None, UNCAPPED, None, unpriced(None)),
         ];
         for (cost, object, capped, worst_case, expected) in rows {

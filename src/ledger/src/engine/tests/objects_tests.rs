@@ -128,6 +128,27 @@ async fn a_refund_does_not_say_how_much_its_charge_is() {
 }
 
 #[tokio::test]
+async fn a_worst_case_is_not_believed_against_an_amount_without_a_currency() {
+    let bench = Bench::new();
+    let worst = |key: &mut crate::model::NewKey| key.worst_case = Some(usd(500));
+    let key = bench.key_like(daily(1_000), worst).await;
+    // A charge that was made elsewhere, in nobody knows what currency.
+    let of_charge = |amount, id| {
+        let mut refund = refund(&key, "ch_x", Some(amount), id);
+        if let Cost::OfObject(named) = &mut refund.cost {
+            named.currency = None;
+        }
+        refund
+    };
+    let refused = cap_left(bench.reserve(of_charge(100_000, "r-1")).await);
+    assert_eq!(refused.asked, Some(usd(100_000)));
+    assert_eq!(bench.parts(&key).await, [1_000, 0, 0, 0]);
+    // A small one costs the worst case: it may be more than so many cents.
+    bench.admitted(of_charge(300, "r-2")).await;
+    assert_eq!(bench.parts(&key).await, [500, 500, 0, 0]);
+}
+
+#[tokio::test]
 async fn what_is_done_with_an_open_object_debits_only_the_difference() {
     let bench = Bench::new();
     let key = bench.key(daily(10_000)).await;

@@ -232,7 +232,11 @@ impl Model {
         let total = match (amount, self.keys[ask.key].worst_case) {
             (Some(amount), _) => amount,
             (None, _) if is_uncapped => return Ok((None, amount)),
-            (None, Some(worst_case)) => worst_case,
+            (None, Some(worst_case)) => match ask.cost {
+                // An amount in nobody knows what currency: no less than if it were dollars.
+                Cost::OfObject(_, Some(part)) => worst_case.max(part),
+                _ => worst_case,
+            },
             (None, None) => return Err(No::plain(RefusalCode::AmountUnknown)),
         };
         // Only the difference to what is set aside for the object.
