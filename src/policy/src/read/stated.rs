@@ -16,38 +16,37 @@ const ONE_SQUARED: u128 = 1_000_000_000_000_000_000_000_000;
 /// Most digits before the point.
 const MAX_WHOLE: usize = 12;
 
-/// Adds up what the lines say, each rounded up. Lines without a currency or below zero add nothing.
+/// Adds up what the lines say, each rounded up. Lines below zero add nothing. A line that does not name its currency is in that
+/// of the others; where none does, nobody knows it, and it counts as dollars.
 pub(super) fn read(
     rules: &[StatedRule],
     parameters: &ParameterRules,
     fields: &Fields,
 ) -> Result<Cost, Unreadable> {
-    let mut sum: Option<Minor> = None;
+    let mut amount = 0_u64;
+    let mut named: Option<Currency> = None;
     for (rule, unit, line) in priced_lines(rules, parameters, fields) {
-        let Some(currency) = fields.get(&rule.currency.full_name(line)) else {
-            continue;
-        };
-        let code = Currency::parse(&currency.value).map_err(|_| {
-            Unreadable::field(&currency.name, "is not a three-letter currency code")
-        })?;
-        let before = sum.map_or(0, |sum| sum.amount);
-        if sum.is_some_and(|sum| sum.currency != code) {
-            return Err(Unreadable::field(
-                &currency.name,
-                "is another currency than in another line",
-            ));
+        if let Some(currency) = fields.get(&rule.currency.full_name(line)) {
+            let code = Currency::parse(&currency.value).map_err(|_| {
+                Unreadable::field(&currency.name, "is not a three-letter currency code")
+            })?;
+            if named.is_some_and(|named| named != code) {
+                return Err(Unreadable::field(
+                    &currency.name,
+                    "is another currency than in another line",
+                ));
+            }
+            named = Some(code);
         }
-        let amount = before
+        amount = amount
             .checked_add(line_amount(rule, unit, line, fields)?)
             .ok_or_else(|| too_large(unit))?;
-        sum = Some(Minor {
-            amount,
-            currency: code,
-        });
     }
-    Ok(match sum {
-        Some(sum) if sum.amount > 0 => Cost::AtLeast(sum),
-        _ => Cost::Unknown,
+    let currency = named.unwrap_or(Currency::USD);
+    Ok(if amount > 0 {
+        Cost::AtLeast(Minor { amount, currency })
+    } else {
+        Cost::Unknown
     })
 }
 
