@@ -72,7 +72,7 @@ fn an_unknown_is_listed_resolved_once_and_gone_from_every_figure() {
     let detail = again.json()["detail"].as_str().unwrap().to_owned();
     assert_eq!(
         detail,
-        "the outcome of the request is not unknown; nothing was changed"
+        "the outcome of the request is not unknown, and nothing is held for it; nothing was changed"
     );
     let audit = service.api("GET", "/audit?idempotency_key=k-1", AUDIT, None);
     let entry = audit.json()["entries"][0].clone();
@@ -163,7 +163,10 @@ fn the_command_line_lists_and_resolves() {
     );
     let (code, _, err) = run(&[&not[..], &reason].concat());
     assert_eq!(code, Some(1));
-    assert!(err.contains("is not unknown; nothing was changed"), "{err}");
+    assert!(
+        err.contains("nothing is held for it; nothing was changed"),
+        "{err}"
+    );
     let done = [
         "resolve",
         &second,

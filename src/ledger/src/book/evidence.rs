@@ -3,7 +3,7 @@
 //! The one place that says which evidence decides what. Whoever brings it (an operator, a reconciler that read the vendor's
 //! events or lists) hands it to `engine`'s `apply_evidence`, which asks here first.
 
-use keybrake_contract::lifecycle::{RecordState, State, Verdict};
+use keybrake_contract::lifecycle::{HoldState, RecordState, State, Verdict};
 use keybrake_contract::wire::{Executed, ExecutedMoney};
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ pub enum Undecided {
     #[error("an attempt of the request is being made; wait for its outcome")]
     InFlight,
     /// Its outcome is known.
-    #[error("the outcome of the request is not unknown")]
+    #[error("the outcome of the request is not unknown, and nothing is held for it")]
     NotUnknown,
     /// It is unknown again, after another attempt that the evidence does not know of.
     #[error("another attempt of the request was made since the evidence was gathered")]
@@ -76,7 +76,8 @@ pub enum Undecided {
     ShowsNothing,
 }
 
-/// What evidence does to a request in this state. Only a request whose outcome is unknown is decided by it.
+/// What evidence does to a request in this state. Only a request whose outcome is unknown is decided by it, save that an operator's
+/// word also ends what is held for an object that the vendor made: nobody may ever hear that it was paid or has lapsed there.
 ///
 /// # Errors
 /// [`Undecided`]: nothing may be changed.
@@ -85,10 +86,19 @@ pub const fn decide(
     evidence: &Evidence,
     finding: &Finding,
 ) -> Result<Verdict, Undecided> {
-    match state.record {
-        RecordState::Unknown => {}
-        RecordState::InFlight => return Err(Undecided::InFlight),
-        RecordState::Answered | RecordState::Released => return Err(Undecided::NotUnknown),
+    match (state.record, state.hold, evidence) {
+        (RecordState::Unknown, _, _) => {}
+        (RecordState::InFlight, _, _) => return Err(Undecided::InFlight),
+        (RecordState::Answered, HoldState::Held, Evidence::Operator { .. }) => {
+            return Ok(match finding {
+                Finding::Executed { executed, .. } => verdict_of(executed.money),
+                // It was made, and moves nothing.
+                Finding::NotExecuted => Verdict::ExecutedCancelled,
+            });
+        }
+        (RecordState::Answered | RecordState::Released, _, _) => {
+            return Err(Undecided::NotUnknown);
+        }
     }
     match (evidence, finding) {
         (Evidence::None | Evidence::NotForwarded, _)
@@ -146,7 +156,11 @@ mod tests {
     #[test]
     fn nothing_but_an_unknown_is_decided_by_evidence() {
         for state in State::REACHABLE {
+            let is_held = state.record == RecordState::Answered && state.hold == HoldState::Held;
             for evidence in all_evidence() {
+                if is_held && matches!(evidence, Evidence::Operator { .. }) {
+                    continue;
+                }
                 for finding in [executed(ExecutedMoney::Moved), Finding::NotExecuted] {
                     let decided = decide(state, &evidence, &finding);
                     let expected = match state.record {
@@ -158,6 +172,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_operators_word_ends_what_is_held() {
+        let held = State {
+            record: RecordState::Answered,
+            hold: HoldState::Held,
+        };
+        let operator = all_evidence().swap_remove(4);
+        let decided = |finding| decide(held, &operator, &finding);
+        assert_eq!(
+            decided(executed(ExecutedMoney::Moved)),
+            Ok(Verdict::ExecutedMoved)
+        );
+        assert_eq!(
+            decided(Finding::NotExecuted),
+            Ok(Verdict::ExecutedCancelled)
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::http::credentials::Role;
 pub enum Command {
     /// List requests whose outcome nobody knows, oldest first. Needs KEYBRAKE_ADMIN_KEY.
     Unknown(UnknownArguments),
-    /// Say what became of a request whose outcome nobody knows. It is settled or given back on your word, which the audit keeps.
+    /// Say what became of a request whose outcome nobody knows, or of what is held for an object that was paid or has ended without
+    /// Keybrake. It is settled or given back on your word, which the audit keeps.
     #[command(
         after_help = "Examples:\n  keybrake requests resolve 0123… --outcome executed --amount 999 --currency usd --object ch_1 \
                             --reason 'seen in the dashboard'\n  \

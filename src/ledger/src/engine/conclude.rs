@@ -279,9 +279,25 @@ impl<S: Store> Writer<S> {
         verdict: Verdict,
         alarms: &mut Vec<AlarmKind>,
     ) -> Result<(Judged, Vec<BalanceAfter>), StoreError> {
-        let row = &along.row;
+        let cost = along.row.cost.map(|_| along.cost);
+        let (state, balances) = self.decide_open(&along.row, verdict, cost, alarms)?;
+        let judged = Judged {
+            cost,
+            hold: along.row.id,
+            hold_state: state.hold,
+        };
+        Ok((judged, balances))
+    }
+
+    /// State and money of an open hold after a verdict about its object.
+    pub(super) fn decide_open(
+        &mut self,
+        row: &HoldRow,
+        verdict: Verdict,
+        cost: Option<Micros>,
+        alarms: &mut Vec<AlarmKind>,
+    ) -> Result<(State, Vec<BalanceAfter>), StoreError> {
         let state = on_object(row.state, verdict);
-        let cost = row.cost.map(|_| along.cost);
         let balances = self.shift(row, (row.state.hold, row.cost), (state.hold, cost), alarms)?;
         self.store.change_hold(
             row.number,
@@ -295,12 +311,7 @@ impl<S: Store> Writer<S> {
                 said: None,
             },
         )?;
-        let judged = Judged {
-            cost,
-            hold: row.id,
-            hold_state: state.hold,
-        };
-        Ok((judged, balances))
+        Ok((state, balances))
     }
 
     /// Moves the money of a hold from one state and cost to another.

@@ -2,13 +2,14 @@
 
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::HoldId;
-use keybrake_contract::lifecycle::Verdict;
+use keybrake_contract::lifecycle::{RecordState, Verdict};
 use keybrake_contract::wire::{Executed, StoredAnswer};
 
-use super::conclude::{About, Ending};
+use super::alarms::AlarmKind;
+use super::conclude::{About, Concluded, Ending};
 use super::writer::Writer;
 use crate::audit::Ended;
-use crate::book::{Evidence, Finding, Undecided, decide};
+use crate::book::{Evidence, Finding, Undecided, decide, executed_cost};
 use crate::store::{AttemptState, HoldRow, Kind, Store, StoreError};
 
 /// Evidence about a request, as whoever gathered it brings it.
@@ -37,8 +38,8 @@ pub(super) enum Resolved {
 }
 
 impl<S: Store> Writer<S> {
-    /// Decides a request by evidence, if it is unknown and the evidence can show that: state, money, record, and an event that
-    /// names the evidence.
+    /// Decides a request by evidence, if it is unknown (or held, and an operator says so) and the evidence can show that: state,
+    /// money, record, and an event that names the evidence.
     pub(super) fn apply_evidence(
         &mut self,
         hold: HoldId,
@@ -56,13 +57,47 @@ impl<S: Store> Writer<S> {
         if word.attempts.is_some_and(|seen| seen != row.attempts) {
             return Ok(Resolved::Undecided(Undecided::AttemptedAgain));
         }
-        self.decide_unknown(&row, verdict, word)?;
+        match row.state.record {
+            RecordState::Answered => self.end_held(&row, verdict, word)?,
+            _ => self.decide_unknown(&row, verdict, word)?,
+        }
         let result = match finding {
             Finding::Executed { .. } => "executed",
             Finding::NotExecuted => "not_executed",
         };
         self.tallied("resolve", result);
         Ok(Resolved::Done)
+    }
+
+    /// Ends what is held for an object that the vendor made: its money has moved or never will. What was answered stays answered.
+    fn end_held(&mut self, row: &HoldRow, verdict: Verdict, word: &Word) -> Result<(), StoreError> {
+        let Found { executed, name, .. } = found(&word.finding);
+        let amount = executed.and_then(|executed| executed.amount);
+        let cost = executed_cost(amount, (row.amount, row.rate)).or(row.cost);
+        let mut alarms = Vec::new();
+        if row.cost.is_some_and(|held| cost > Some(held)) {
+            alarms.push(AlarmKind::AmountAboveHold);
+        }
+        let (state, balances) = self.decide_open(row, verdict, cost, &mut alarms)?;
+        let concluded = Concluded {
+            state,
+            cost,
+            balances,
+            judged: Vec::new(),
+            alarms,
+        };
+        let event = Ended {
+            amount: amount.map(|minor| minor.amount),
+            currency: amount.map(|minor| minor.currency),
+            event: "resolved",
+            evidence: &word.evidence,
+            money: executed.map(|executed| executed.money),
+            outcome: name,
+            ..self.bare(row, row.attempts, &concluded)
+        };
+        let event = self.tell(&event)?;
+        self.store.set_resolution(row.number, event, None, None)?;
+        self.alarms_of(row, &concluded.alarms, None)
     }
 
     fn decide_unknown(

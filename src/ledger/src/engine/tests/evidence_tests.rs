@@ -303,3 +303,54 @@ async fn an_edited_resolution_disagrees_with_its_event() {
     }
     drop(folder);
 }
+
+#[tokio::test]
+async fn an_operators_word_ends_what_is_held_for_an_object_that_ended_elsewhere() {
+    let bench = Bench::new();
+    let key = bench.key(daily(1_000)).await;
+    let authorised = async |object: &str, idempotency_key: &str| {
+        let admitted = bench.admitted(charge(&key, 300, idempotency_key)).await;
+        let opened = Outcome {
+            outcome: executed(ExecutedMoney::Open, Some(300)),
+            charge_id: None,
+            ..charged(&admitted, object, 300)
+        };
+        bench.outcome(opened).await;
+        admitted
+    };
+    let lapsed = authorised("pi_1", "k-1").await;
+    let paid = authorised("pi_2", "k-2").await;
+    let more = authorised("pi_3", "k-3").await;
+    assert_eq!(bench.parts(&key).await, [100, 900, 0, 0]);
+    let resolve = |one: &Admitted, finding| bench.ledger.resolve(one.hold, finding, operator());
+    // What the vendor's events say of the request does not end what it made.
+    let event = Evidence::VendorEvent {
+        event_id: "evt_1".to_owned(),
+    };
+    let known = ResolveError::Undecided(Undecided::NotUnknown);
+    let told = bench
+        .ledger
+        .resolve(lapsed.hold, Finding::NotExecuted, event);
+    assert_eq!(told.await.unwrap_err(), known);
+    let entry = resolve(&lapsed, Finding::NotExecuted).await.unwrap();
+    assert_eq!(entry.outcome, Some(EntryOutcome::Released));
+    assert_eq!(entry.vendor_object_id.as_deref(), Some("pi_1"));
+    assert!(entry.resolution.is_some());
+    assert_eq!(bench.parts(&key).await, [400, 600, 0, 0]);
+    let entry = resolve(&paid, done(250, None)).await.unwrap();
+    assert_eq!(entry.outcome, Some(EntryOutcome::Settled));
+    assert_eq!(entry.cost_usd.as_deref(), Some("2.500000"));
+    assert_eq!(bench.parts(&key).await, [450, 300, 250, 0]);
+    // More than was held is debited in full, and alarmed.
+    let entry = resolve(&more, done(320, None)).await.unwrap();
+    assert!(!entry.alarms.is_empty());
+    assert_eq!(bench.parts(&key).await, [430, 0, 570, 0]);
+    // The vendor made it, so a repeat is replayed as before.
+    let again = bench.reserve(charge(&key, 300, "k-1")).await;
+    assert!(matches!(again, CommandResult::Replay(_)), "{again:?}");
+    // Once is enough, and money that moved is not given back.
+    for one in [&lapsed, &paid, &more] {
+        let told = resolve(one, Finding::NotExecuted).await;
+        assert_eq!(told.unwrap_err(), known);
+    }
+}
