@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use keybrake_policy::config::PluginConfig;
+use keybrake_policy::life::Millis;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
@@ -28,15 +29,17 @@ impl Root {
         }
     }
 
-    /// Runs one callback of the root on the worker, then carries out what came of it.
-    fn act(&self, callback: impl FnOnce(&Worker)) {
+    /// Runs one callback of the root on the worker, then carries out what came of it: all at one instant, since each look at
+    /// the clock is a way out of the VM.
+    fn act(&self, callback: impl FnOnce(&Worker, Millis)) {
         let Some(worker) = &self.worker else { return };
         #[cfg(feature = "fail_points")]
         if worker.root_traps.get() {
             crate::fail_points::trap();
         }
-        callback(worker);
-        worker.after_root();
+        let now = clock::now();
+        callback(worker, now);
+        worker.after_root(now);
         if self.ending && worker.is_idle() {
             // The answers above may have left a stream in effect.
             let _ = hostcalls::set_effective_context(self.context_id);
@@ -53,7 +56,7 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        self.act(|worker| worker.call_ended(token, num_headers, body_size));
+        self.act(|worker, now| worker.call_ended(now, token, num_headers, body_size));
     }
 
     /// A root that still has something in flight stays until that has ended.
@@ -62,7 +65,7 @@ impl Context for Root {
             return true;
         };
         worker.gate.borrow_mut().hurry();
-        worker.after_root();
+        worker.after_root(clock::now());
         self.ending = !worker.is_idle();
         !self.ending
     }
@@ -84,11 +87,11 @@ impl RootContext for Root {
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        self.act(|worker| worker.queue_ready(queue));
+        self.act(|worker, _now| worker.queue_ready(queue));
     }
 
     fn on_tick(&mut self) {
-        self.act(|worker| worker.gate.borrow_mut().tick(clock::now()));
+        self.act(|worker, now| worker.gate.borrow_mut().tick(now));
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {

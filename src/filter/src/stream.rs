@@ -51,12 +51,10 @@ impl Stream {
             body,
             request_id,
         };
-        let opened = worker
-            .gate
-            .borrow_mut()
-            .complete(clock::now(), self.id, &raw);
+        let now = clock::now();
+        let opened = worker.gate.borrow_mut().complete(now, self.id, &raw);
         self.state = opened.map_or(State::Closed, State::Open);
-        worker.after_stream(self.id);
+        worker.after_stream(now, self.id);
     }
 
     /// The body is here, or more of it than is allowed.
@@ -82,8 +80,9 @@ impl Stream {
 
     fn response_ended(&self) {
         if let Some((worker, number)) = self.streaming() {
-            worker.gate.borrow_mut().read_ended(clock::now(), number);
-            worker.after_stream(self.id);
+            let now = clock::now();
+            worker.gate.borrow_mut().read_ended(now, number);
+            worker.after_stream(now, self.id);
         }
     }
 
@@ -91,8 +90,9 @@ impl Stream {
     fn over(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Closed);
         if let (State::Open(number), Some(worker)) = (state, &self.worker) {
-            worker.gate.borrow_mut().client_gone(clock::now(), number);
-            worker.after_stream(self.id);
+            let now = clock::now();
+            worker.gate.borrow_mut().client_gone(now, number);
+            worker.after_stream(now, self.id);
         }
     }
 }
@@ -117,10 +117,8 @@ impl HttpContext for Stream {
             body: b"",
             request_id: &request_id,
         };
-        let after = worker
-            .gate
-            .borrow_mut()
-            .headers(clock::now(), self.id, &raw);
+        let now = clock::now();
+        let after = worker.gate.borrow_mut().headers(now, self.id, &raw);
         match after {
             AfterHeaders::WaitForBody => {
                 self.state = State::WaitingForBody {
@@ -130,7 +128,7 @@ impl HttpContext for Stream {
             }
             AfterHeaders::Turned(opened) => {
                 self.state = opened.map_or(State::Closed, State::Open);
-                worker.after_stream(self.id);
+                worker.after_stream(now, self.id);
             }
         }
         Action::Pause

@@ -17,7 +17,7 @@ use proxy_wasm::types::{BufferType, MapType};
 
 use crate::metrics::Metrics;
 use crate::vendor::{self, Ended};
-use crate::{clock, host, nonce};
+use crate::{host, nonce};
 
 /// One worker's share of the gate.
 pub(crate) struct Worker {
@@ -60,13 +60,13 @@ impl Worker {
     }
 
     /// Ends a stream's callback: answers that stream if that is due, and wakes the root if it has something to send.
-    pub(crate) fn after_stream(&self, stream: StreamId) {
+    pub(crate) fn after_stream(&self, now: Millis, stream: StreamId) {
         let (replies, root_has_work) = {
             let mut gate = self.gate.borrow_mut();
             let replies = gate.take_replies_to(stream);
             // Without a tick nobody else would look after what is left to count.
             let unseen = self.tick_period_ms.get() == 0 && gate.tick_period_ms() != 0;
-            (replies, unseen || gate.could_send(clock::now()))
+            (replies, unseen || gate.could_send(now))
         };
         if root_has_work && !self.woken.replace(true) {
             self.wake_root();
@@ -96,8 +96,7 @@ impl Worker {
     }
 
     /// Ends a root's callback: calls first, then whatever may call back into streams.
-    pub(crate) fn after_root(&self) {
-        let now = clock::now();
+    pub(crate) fn after_root(&self, now: Millis) {
         let to_streams = self.make_calls(now);
         self.send_batches(now);
         let (period, open, failures) = {
@@ -197,11 +196,10 @@ impl Worker {
     }
 
     /// A call-out has ended.
-    pub(crate) fn call_ended(&self, token: u32, num_headers: usize, body_size: usize) {
+    pub(crate) fn call_ended(&self, now: Millis, token: u32, num_headers: usize, body_size: usize) {
         let Some(call) = self.calls.borrow_mut().remove(&token) else {
             return;
         };
-        let now = clock::now();
         let headers = match num_headers {
             0 => Vec::new(),
             _ => host::headers(MapType::HttpCallResponseHeaders),
