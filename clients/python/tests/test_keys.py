@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 import secrets
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +16,9 @@ import httpx
 import keybrake
 import pytest
 import stripe
+from built import PACKAGE
 from keybrake.testing import LocalStack, Sandbox
-from words import CHARGES, SilentTransport, charge, uncapped
+from words import CHARGES, SilentTransport, SlowTransport, charge, uncapped
 
 
 class Cable(httpx.HTTPTransport):
@@ -96,8 +100,38 @@ def test_many_keys_that_nobody_revokes_hold_the_end_up_for_half_a_minute_and_all
         silent.fallen = True
     assert silent.asked == 3, "after 0, 10 and 20 seconds"
     assert [key.key_id in line for key, line in zip(keys, caplog.messages)] == [True] * 5
-    assert ["took 30 seconds" in line for line in caplog.messages] == [False] * 3 + [True] * 2
+    assert ["for 30 seconds" in line for line in caplog.messages] == [False] * 3 + [True] * 2
     assert kb.revoke_all(label_prefix="silence-") == 5
+
+
+def test_many_keys_that_are_revoked_one_by_one_slowly_are_all_revoked(
+    kb: keybrake.Client, keybrake_stack: LocalStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowTransport()
+    monkeypatch.setattr("keybrake.telling.time", slow)
+    with (
+        keybrake.Client(
+            keybrake_stack.url, admin_key=keybrake_stack.admin_key, http=httpx.Client(transport=slow)
+        ) as client,
+        client.vault_keys(uncapped("slow", 5)) as keys,
+    ):
+        slow.slow_s = 9.0
+    assert [kb.key(key).status for key in keys] == ["revoked"] * 5
+    assert (slow.took, caplog.messages) == (45.0, [])
+
+
+def test_a_process_that_the_block_forks_does_not_end_the_key(keybrake_stack: LocalStack) -> None:
+    code = (
+        "import os, sys; import keybrake; kb = keybrake.Client()\n"
+        "with kb.vault_key(label='forked', allowed_endpoints=['POST /v1/charges'], uncapped=True) as key:\n"
+        "    child = os.fork()\n"
+        "    if child == 0: sys.exit(7)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), kb.key(key).status)\n"
+        "print(kb.key(key).status)"
+    )
+    environment = {**os.environ, **keybrake_stack.environment, "PYTHONPATH": str(PACKAGE / "src")}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.stdout.split(), ended.stderr) == (["7", "active", "revoked"], "")
 
 
 def test_a_key_does_what_it_was_issued_for_and_nothing_else(

@@ -36,6 +36,22 @@ class Silence:
         return httpx.ReadTimeout("silence", request=request)
 
 
+class SlowTransport(httpx.HTTPTransport):
+    """Each answer takes some seconds, by the clock that this is as well."""
+
+    took = 0.0
+    slow_s = 0.0
+
+    def monotonic(self) -> float:
+        """The seconds that went by in answers."""
+        return self.took
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Carries the request."""
+        self.took += self.slow_s
+        return super().handle_request(request)
+
+
 class SilentTransport(Silence, httpx.HTTPTransport):
     """For `Client`."""
 

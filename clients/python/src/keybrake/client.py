@@ -20,7 +20,7 @@ from keybrake.keys import KeyState, NewKey, VaultKey
 from keybrake.preflight import Preflight
 from keybrake.secrecy import NotPickled
 from keybrake.settings import Settings
-from keybrake.telling import in_time, not_revoked
+from keybrake.telling import BlockEnd
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -118,25 +118,25 @@ class Client(NotPickled):
 
     @contextlib.contextmanager
     def vault_keys(self, keys: Sequence[NewKey]) -> Iterator[list[VaultKey]]:
-        """The same with many keys: issued all or none, each of them revoked at the end. Half a minute after the first
-        revocation no other begins; what is left then counts as a revocation that fails."""
+        """The same with many keys: issued all or none, each of them revoked at the end. When none was revoked for half
+        a minute no other revocation begins; what is left then counts as one that fails."""
         with self._revoked_after(self.issue_many(keys)) as issued:
             yield issued
 
     @contextlib.contextmanager
     def _revoked_after(self, keys: list[VaultKey]) -> Iterator[list[VaultKey]]:
-        raised: Optional[BaseException] = None
+        end = BlockEnd(keys)
         try:
             yield keys
         except BaseException as error:
-            raised = error
+            end.raised = error
             raise
         finally:
-            for key in in_time(keys, raised):
+            for key in end.in_time():
                 try:
                     self.revoke(key)
                 except Exception as failure:  # whatever it is, the body's own exception goes on
-                    not_revoked(key, failure, raised)
+                    end.not_revoked(key, failure)
 
     # Budgets
 
