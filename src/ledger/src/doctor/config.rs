@@ -37,15 +37,15 @@ pub(super) fn inspect(dump: &Value) -> Inspected {
     let mut gates: usize = 0;
     for (listener, manager) in &managers {
         let filters = filters_of(manager);
-        let clusters = clusters_of(manager, &routes);
+        let configuration = configuration_of(manager, &routes);
+        let ways = configuration.map(ways_in).unwrap_or_default();
         match filters.iter().position(|filter| is_gate(filter)) {
             Some(position) => {
                 gates = gates.saturating_add(1);
                 let vendors = gate(listener, &filters, position, &mut inspected.findings);
                 switched_off(
                     listener,
-                    manager,
-                    &routes,
+                    &ways,
                     &filters,
                     position,
                     &vendors,
@@ -54,7 +54,8 @@ pub(super) fn inspect(dump: &Value) -> Inspected {
                 inspected.vendor_clusters.extend(vendors);
             }
             None => {
-                let open: Vec<_> = clusters.intersection(&injecting).cloned().collect();
+                let is_open = |cluster: &&String| ways.iter().any(|way| way.leads_to(cluster));
+                let open: Vec<_> = injecting.iter().filter(is_open).cloned().collect();
                 if !open.is_empty() {
                     inspected.findings.push(Finding::fault(
                         format!("listener {listener}"),
@@ -144,8 +145,7 @@ fn gate(
 /// Routes to a vendor on which the gate or its guard is switched off.
 fn switched_off(
     listener: &str,
-    manager: &Value,
-    routes: &BTreeMap<String, &Value>,
+    ways: &[Way<'_>],
     filters: &[&Value],
     position: usize,
     vendors: &[String],
@@ -162,20 +162,15 @@ fn switched_off(
         .iter()
         .find(|filter| is_guard(filter))
         .and_then(name);
-    let Some(configuration) = configuration_of(manager, routes) else {
-        return;
-    };
-    for way in ways_in(configuration) {
-        let leads = way
-            .cluster
-            .filter(|cluster| vendors.iter().any(|vendor| vendor == cluster));
-        let Some(cluster) = leads else { continue };
-        for off in [&gate, &guard].into_iter().flatten() {
-            if way.switches_off(off) {
-                findings.push(Finding::fault(
-                    format!("gate of listener {listener}"),
-                    format!("a route to cluster {cluster} switches {off} off"),
-                ));
+    for way in ways {
+        for cluster in vendors.iter().filter(|vendor| way.leads_to(vendor)) {
+            for off in [&gate, &guard].into_iter().flatten() {
+                if way.switches_off(off) {
+                    findings.push(Finding::fault(
+                        format!("gate of listener {listener}"),
+                        format!("a route to cluster {cluster} switches {off} off"),
+                    ));
+                }
             }
         }
     }
@@ -193,7 +188,19 @@ fn is_gate(filter: &Value) -> bool {
 }
 
 fn is_guard(filter: &Value) -> bool {
-    is_a(filter, RBAC) && filter.to_string().contains(ADMITTED)
+    is_a(filter, RBAC) && filter.get("typed_config").is_some_and(asks_for_admission)
+}
+
+/// Whether what is enforced (shadow rules and the action `LOG` are not) looks for the filter's word.
+fn asks_for_admission(rbac: &Value) -> bool {
+    let rules = rbac.get("rules").filter(|rules| {
+        let action = rules.get("action").and_then(Value::as_str);
+        matches!(action, None | Some("ALLOW"))
+    });
+    [rules, rbac.get("matcher")]
+        .into_iter()
+        .flatten()
+        .any(|enforced| enforced.to_string().contains(ADMITTED))
 }
 
 /// The plugin configuration, when it is ours.
@@ -290,32 +297,31 @@ fn configuration_of<'a>(
     })
 }
 
-fn clusters_of(manager: &Value, routes: &BTreeMap<String, &Value>) -> BTreeSet<String> {
-    let configuration = configuration_of(manager, routes);
-    let all = configuration.map(ways_in).unwrap_or_default();
-    all.into_iter()
-        .filter_map(|way| way.cluster.map(str::to_owned))
-        .collect()
-}
-
 /// A way from a route configuration to a cluster, and what may configure filters on it: the nearest to the cluster first.
 struct Way<'a> {
+    /// None: whichever the request or an extension says.
     cluster: Option<&'a str>,
     scopes: Vec<&'a Value>,
 }
 
 impl Way<'_> {
-    /// Whether this filter is off on it. The nearest configuration counts, as in Envoy.
+    fn leads_to(&self, cluster: &str) -> bool {
+        self.cluster.is_none_or(|own| own == cluster)
+    }
+
+    /// Whether this filter is off on it, or guards something else. The nearest configuration counts, as in Envoy.
     fn switches_off(&self, filter: &str) -> bool {
         let configs = self.scopes.iter();
         let nearest = configs
             .filter_map(|scope| scope.get("typed_per_filter_config")?.get(filter))
             .next();
         nearest.is_some_and(|config| {
-            let kind = config.get("@type").and_then(Value::as_str);
-            let is_empty_guard = kind.is_some_and(|kind| kind.ends_with(RBAC_PER_ROUTE))
-                && config.get("rbac").is_none();
-            is_empty_guard || config.get("disabled") == Some(&Value::Bool(true))
+            // A `FilterConfig` has the filter's own in it.
+            let own = config.get("config").unwrap_or(config);
+            let kind = own.get("@type").and_then(Value::as_str);
+            let is_other_guard = kind.is_some_and(|kind| kind.ends_with(RBAC_PER_ROUTE))
+                && !own.get("rbac").is_some_and(asks_for_admission);
+            is_other_guard || config.get("disabled") == Some(&Value::Bool(true))
         })
     }
 }
@@ -339,10 +345,14 @@ fn ways_in(configuration: &Value) -> Vec<Way<'_>> {
                     scopes: std::iter::once(cluster).chain(scopes.clone()).collect(),
                 });
             }
-            ways.push(Way {
-                cluster: route.pointer("/route/cluster").and_then(Value::as_str),
-                scopes,
-            });
+            // Not one that redirects or answers by itself, nor one to weighted clusters.
+            let action = route.get("route");
+            if action.is_some_and(|action| action.get("weighted_clusters").is_none()) {
+                ways.push(Way {
+                    cluster: route.pointer("/route/cluster").and_then(Value::as_str),
+                    scopes,
+                });
+            }
         }
     }
     ways

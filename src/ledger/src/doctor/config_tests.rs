@@ -88,7 +88,7 @@ fn a_gate_as_it_should_be_has_no_fault() {
 fn each_mistake_is_named() {
     type Break = fn(&mut Value);
     #[rustfmt::skip]
-    let rows: [(Break, &str); 18] = [
+    let rows: [(Break, &str); 26] = [
         (|dump| { at(dump, "/http_filters/0/typed_config/config").as_object_mut().unwrap().remove("allow_on_headers_stop_iteration"); },
          "requests with a body hang"),
         (|dump| *at(dump, "/http_filters/0/typed_config/config/allow_on_headers_stop_iteration") = json!(false),
@@ -111,8 +111,34 @@ fn each_mistake_is_named() {
         (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
             json!({"guard": {"@type": format!("type.googleapis.com/envoy.{RBAC_PER_ROUTE}")}}); },
          "a route to cluster stripe switches guard off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
+            json!({"guard": {"@type": format!("type.googleapis.com/envoy.{RBAC_PER_ROUTE}"), "rbac": {}}}); },
+         "a route to cluster stripe switches guard off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
+            json!({"guard": {"@type": format!("type.googleapis.com/envoy.{RBAC_PER_ROUTE}"), "rbac": {"rules": {"policies":
+                {"p": {"principals": [{"any": true}]}}}}}}); },
+         "a route to cluster stripe switches guard off"),
+        (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["typed_per_filter_config"] =
+            json!({"guard": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config":
+                {"@type": format!("type.googleapis.com/envoy.{RBAC_PER_ROUTE}")}}}); },
+         "a route to cluster stripe switches guard off"),
+        (|dump| { let rules = at(dump, "/http_filters/1/typed_config/rules").take();
+                  at(dump, "/http_filters/1/typed_config")["shadow_rules"] = rules; },
+         "no RBAC filter behind it"),
+        (|dump| at(dump, "/http_filters/1/typed_config/rules")["action"] = json!("LOG"), "no RBAC filter behind it"),
         (|dump| { at(dump, "/route_config/virtual_hosts/0/routes/0")["route"] = json!({"weighted_clusters": {"clusters": [
             {"name": "stripe", "typed_per_filter_config": {"keybrake": {"disabled": true}}}]}}); },
+         "a route to cluster stripe switches keybrake off"),
+        (|dump| { at(dump, "/http_filters").as_array_mut().unwrap().remove(0);
+                  at(dump, "/route_config/virtual_hosts/0/routes/0")["route"] = json!({"cluster_header": "x-cluster"}); },
+         "leads to stripe, where the real credential is put in, and has no gate"),
+        (|dump| { at(dump, "/http_filters").as_array_mut().unwrap().remove(0);
+                  at(dump, "/route_config/virtual_hosts/0/routes/0")["route"] = json!({"weighted_clusters": {"clusters": [
+            {"cluster_header": "x-cluster"}]}}); },
+         "leads to stripe, where the real credential is put in, and has no gate"),
+        (|dump| { let route = at(dump, "/route_config/virtual_hosts/0/routes/0");
+                  route["route"] = json!({"inline_cluster_specifier_plugin": {"extension": {"name": "chooses"}}});
+                  route["typed_per_filter_config"] = json!({"keybrake": {"disabled": true}}); },
          "a route to cluster stripe switches keybrake off"),
         (|dump| { at(dump, "/http_filters/0")["disabled"] = json!(true); }, "leads to stripe, where the real credential is put in, and has no gate"),
         (|dump| *dump.pointer_mut("/configs/1/static_clusters/0/cluster").unwrap() = json!({"name": "stripe"}), "no upstream credential_injector"),
