@@ -13,6 +13,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use keybrake_contract::vault_key;
 use tokio::net::TcpStream;
 
+use crate::outbound::is_host_and_port;
+
 /// For one canary as a whole.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of an answer that are read.
@@ -46,7 +48,7 @@ impl Target {
         let uri: Uri = text.parse().map_err(|_| InvalidTarget)?;
         let authority = uri.authority().ok_or(InvalidTarget)?;
         let is_plain = uri.scheme_str() == Some("http")
-            && !authority.as_str().contains('@')
+            && is_host_and_port(authority)
             && uri.path() != "/"
             && uri.query().is_none();
         if !is_plain {
@@ -277,6 +279,7 @@ mod tests {
             "http://127.0.0.1:10000",
             "http://127.0.0.1:10000/",
             "http://u@127.0.0.1/v1",
+            "http://127.0.0.1:99999/v1",
             "http://127.0.0.1/v1?x=1",
             "",
         ] {
