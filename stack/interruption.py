@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
@@ -46,7 +47,11 @@ def _handled(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[No
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """While this is entered, `Interrupted` waits; it is raised at the end."""
+    """While this is entered, `Interrupted` waits; it is raised at the end. In another thread than the main one it does
+    nothing: no signal interrupts that, and the main one is not to wait for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _State.held, _State.came = True, False
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack.child import write_pid_file
+from stack.interruption import signals_held
 
 # A job of these takes seconds; one that hangs fails its hazard.
 DEADLINE_S = 180.0
@@ -35,17 +37,20 @@ class Program:
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         (folder / "pids").mkdir(parents=True, exist_ok=True)
         self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self._popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                cwd=folder,
-                start_new_session=True,
-            )
-        write_pid_file(folder / "pids" / "program.json", self._popen.pid)
+        with self.log.open("wb") as log, contextlib.ExitStack() as otherwise:
+            with signals_held():
+                self._popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=dict(environment),
+                    cwd=folder,
+                    start_new_session=True,
+                )
+                otherwise.callback(self.kill)
+                write_pid_file(folder / "pids" / "program.json", self._popen.pid)
+            otherwise.pop_all()
         self._began = time.monotonic()
 
     @property

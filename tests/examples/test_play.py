@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from examples.runner.play import Hazard, Played
 from examples.runner.program import Program, ScenarioFailed
 from examples.runner.trial import Trial
 from stack.calls import call
-from stack.interruption import SIGNALS, Interrupted, first_signal_raises
+from stack.child import write_pid_file
+from stack.interruption import SIGNALS, Interrupted, first_signal_raises, signals_held
 from stack.ports import Ports
 
 
@@ -56,3 +58,39 @@ def test_only_the_first_signal_interrupts() -> None:
         for sent in SIGNALS:
             signal.raise_signal(sent)
     assert [signal.getsignal(sent) for sent in SIGNALS] == before
+
+
+def test_a_program_that_begins_when_a_signal_comes_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def interrupted(file: Path, pid: int) -> None:
+        begun.append(pid)
+        signal.raise_signal(signal.SIGTERM)
+        write_pid_file(file, pid)
+
+    monkeypatch.setattr("examples.runner.program.write_pid_file", interrupted)
+    with first_signal_raises(), pytest.raises(Interrupted):
+        Program(["sleep", "600"], {}, tmp_path / "begun")
+    [pid] = begun
+    # It is known to the watchdog, and gone all the same.
+    assert (tmp_path / "begun" / "pids" / "program.json").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_another_thread_holds_no_signal_back() -> None:
+    holds, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with signals_held():
+            holds.set()
+            ends.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert holds.wait(60)
+        with first_signal_raises(), pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        ends.set()
+        holder.join()
