@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Optional
 
 from examples.runner.jobs import JobCase, Orchestrator, fan_out_fails_in_part, hazards, write_fails_once
-from examples.runner.program import DEADLINE_S
-from stack.polling import eventually
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -44,7 +42,7 @@ def killed_and_run_by_ray_again(case: JobCase) -> None:
     case.answer_late("b")
     run = case.start_job()
     case.until_charged("b")
-    os.kill(eventually(lambda: process_at("bill", run.pid), DEADLINE_S, "a process at the task"), signal.SIGKILL)
+    os.kill(case.trial.until(lambda: process_at("bill", run.pid), "a process at the task"), signal.SIGKILL)
     run.wait()
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from examples.ray.hazards import RAY, killed_and_run_by_ray_again
 from examples.runner.case import Case
+from examples.runner.jobs import JobCase
 from examples.runner.play import Hazard, Played
 from examples.runner.program import Program, ScenarioFailed
 from examples.runner.trial import Trial
@@ -94,3 +96,29 @@ def test_another_thread_holds_no_signal_back() -> None:
     finally:
         ends.set()
         holder.join()
+
+
+class Ending(JobCase):
+    """A job of Ray's whose trial ends before the process at its task is found."""
+
+    def _keybrake(self) -> dict[str, str]:
+        return {}
+
+    def answer_late(self, letter: str) -> None:
+        """Nobody is charged here."""
+
+    def start_job(self) -> Program:
+        """One that works on no task."""
+        job = Program(["sleep", "600"], {}, self.folder / "job")
+        self.trial.kept(job)
+        return job
+
+    def until_charged(self, letter: str) -> None:  # noqa: ARG002 (that of the case)
+        """Meanwhile somebody interrupts."""
+        self.trial.kill_programs()
+
+
+def test_a_scenario_of_a_trial_that_ends_does_not_wait_for_rays_process(tmp_path: Path) -> None:
+    case = Ending(Trial(tmp_path), "replay", RAY, True)
+    with pytest.raises(ScenarioFailed, match="the trial ends"):
+        killed_and_run_by_ray_again(case)
