@@ -187,10 +187,21 @@ def test_istios_gateway_is_called_by_mutual_tls_since_its_policy_judges_certific
     (server,) = only("istio", "Gateway", "keybrake")["spec"]["servers"]
     assert (server["port"]["protocol"], server["tls"]) == ("HTTPS", {"mode": "ISTIO_MUTUAL"})
     service = only("istio", "Service", "keybrake")
+    assert [list(one["operation"].items()) for one in rule["to"]] == [[("ports", [str(server["port"]["number"])])]]
     assert server["port"]["number"] == service["spec"]["ports"][0]["targetPort"]
     callers = only("istio", "DestinationRule", "keybrake")["spec"]
     assert callers["host"] == "{name}.{namespace}.svc.cluster.local".format(**service["metadata"])
     assert (callers["exportTo"], callers["trafficPolicy"]["tls"]) == (["*"], {"mode": "ISTIO_MUTUAL"})
+
+
+def test_no_other_namespace_has_routes_on_a_gateway() -> None:
+    """One of theirs that is called like the ledgers' would have its gate switched off."""
+    (server,) = only("istio", "Gateway", "keybrake")["spec"]["servers"]
+    assert server["hosts"] == ["./*"]
+    (switched_off,) = [one["match"]["routeConfiguration"] for one in istio_patches() if one["applyTo"] == "HTTP_ROUTE"]
+    assert (switched_off["gateway"], switched_off["portNumber"]) == ("keybrake/keybrake", server["port"]["number"])
+    (listener,) = only("envoy-gateway", "Gateway", "keybrake")["spec"]["listeners"]
+    assert listener["allowedRoutes"] == {"namespaces": {"from": "Same"}}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("envoy", "Deployment"), ("ledger", "StatefulSet")])
