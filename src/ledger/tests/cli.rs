@@ -311,7 +311,22 @@ fn what_fails_is_one_clear_line() {
         "charges.create",
     ];
     let with = |more: &[&'static str]| [&issue[..], more].concat();
-    let cases: [(Vec<&str>, i32, &str); 8] = [
+    let cases: [(Vec<&str>, i32, &str); 11] = [
+        (
+            with(&["--daily", "-5"]),
+            1,
+            "400 Bad Request (daily_usd_cap: ",
+        ),
+        (
+            vec!["keys", "issue", "--file", "-", "--daily", "3"],
+            2,
+            "'--file <FILE>' cannot be used with",
+        ),
+        (
+            vec!["keys", "revoke"],
+            2,
+            "<KEY_ID|--label-prefix <LABEL_PREFIX>|--budget <NAME>>",
+        ),
         (
             with(&["--daily", "1.999"]),
             1,
@@ -407,9 +422,28 @@ fn help_version_document_and_completions_need_no_service() {
         &["--help"][..],
         &["serve", "--help"],
         &["keys", "issue", "--help"],
+        &["keys", "revoke", "--help"],
+        &["budgets", "create", "--help"],
+        &["requests", "resolve", "--help"],
+        &["reconcile", "--help"],
+        &["doctor", "--help"],
         &["audit", "verify", "--help"],
+        &["vendors", "check", "--help"],
+        &["backup", "--help"],
+        &["migrate", "--help"],
     ] {
-        assert!(of(help).contains("Examples:"), "{help:?}");
+        let text = of(help);
+        let (_, examples) = text.split_once("Examples:\n").unwrap();
+        let examples: Vec<&str> = examples
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .collect();
+        // Each can be pasted as it stands.
+        let whole = |line: &str| line.starts_with("  keybrake ") || line.starts_with("  KEYBRAKE_");
+        let pairs = std::iter::once(&"").chain(&examples).zip(&examples);
+        for (before, line) in pairs {
+            assert!(whole(line) || before.ends_with(" \\"), "{help:?}: {line}");
+        }
     }
     let document: Value = serde_json::from_str(&of(&["openapi"])).unwrap();
     assert_eq!(document["openapi"], "3.1.0");

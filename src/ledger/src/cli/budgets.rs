@@ -14,7 +14,7 @@ pub enum Command {
     /// Make a budget: a named cap that many keys share. Needs KEYBRAKE_ADMIN_KEY.
     #[command(
         after_help = "Examples:\n  keybrake budgets create year --lifetime 100000\n  \
-                            keybrake budgets create july --parent year --daily 500 --time-zone Europe/Berlin \
+                            keybrake budgets create july --parent year --daily 500 --time-zone Europe/Berlin \\\n      \
                             --trip-on 5/60"
     )]
     Create(Box<CreateArguments>),

@@ -16,10 +16,11 @@ use crate::http::credentials::Role;
 pub enum Command {
     /// Issue a key and print it: the only time it is shown. Needs KEYBRAKE_ADMIN_KEY.
     #[command(
-        after_help = "Examples:\n  keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' \
+        allow_negative_numbers = true,
+        after_help = "Examples:\n  keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' \\\n      \
                             --daily 10.99 --expires-in 7200\n  \
-                            keybrake keys issue --label refunds --vendor stripe --allow refunds.create --lifetime 50 \
-                            --constraint currency=usd --constraint amount=..2999\n  \
+                            keybrake keys issue --label refunds --vendor stripe --allow refunds.create \\\n      \
+                            --lifetime 50 --constraint currency=usd --constraint amount=..2999\n  \
                             keybrake keys issue --file keys.json --json"
     )]
     Issue(Box<IssueArguments>),
@@ -46,18 +47,15 @@ pub enum Command {
     },
     /// Revoke a key, or every key whose label begins with a text or that draws from a budget. Effective for the very
     /// next request.
-    #[command(after_help = "Examples:\n  keybrake keys revoke vk_0123\n  \
+    #[command(group = clap::ArgGroup::new("which").required(true).args(["key_id", "label_prefix", "budget"]),
+        after_help = "Examples:\n  keybrake keys revoke vk_0123\n  \
                             keybrake keys revoke --label-prefix metaflow-2026-07-\n  \
                             keybrake keys revoke --budget july")]
     Revoke {
         /// vk_…
-        #[arg(
-            required_unless_present_any = ["label_prefix", "budget"],
-            conflicts_with_all = ["label_prefix", "budget"]
-        )]
         key_id: Option<String>,
         /// Every key whose label begins with this
-        #[arg(long, conflicts_with = "budget")]
+        #[arg(long)]
         label_prefix: Option<String>,
         /// Every key that draws from this budget or one below it
         #[arg(long, value_name = "NAME")]
@@ -68,10 +66,38 @@ pub enum Command {
     },
 }
 
+/// What a request in a file says already.
+const FLAGS: [&str; 24] = [
+    "label",
+    "vendor",
+    "allow",
+    "daily",
+    "per_request",
+    "monthly",
+    "rolling",
+    "rolling_hours",
+    "lifetime",
+    "max_requests",
+    "uncapped",
+    "expires_in",
+    "expires_at",
+    "workspace",
+    "constraint",
+    "vendor_account",
+    "idempotency",
+    "derive_scope",
+    "derive_from",
+    "worst_case",
+    "budget",
+    "duplicate_window",
+    "duplicate_field",
+    "metadata",
+];
+
 #[derive(Debug, clap::Args)]
 pub struct IssueArguments {
     /// The request as JSON, from a file or - for stdin; instead of the flags below
-    #[arg(long, value_name = "FILE", exclusive = false)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = FLAGS)]
     file: Option<PathBuf>,
     /// For people, and for revoking by prefix
     #[arg(long, required_unless_present = "file")]

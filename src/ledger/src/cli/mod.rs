@@ -30,7 +30,8 @@ use crate::http::openapi;
 const EXAMPLES: &str = "\
 Examples:
   keybrake serve --listen 127.0.0.1:9080 --database-url sqlite:.run/keybrake.db
-  keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' --daily 10.99 --expires-in 7200
+  keybrake keys issue --label nightly --vendor stripe --allow 'POST /v1/charges' \\
+      --daily 10.99 --expires-in 7200
   keybrake keys list --status active
   keybrake requests unknown
   keybrake budgets create july --daily 500 --time-zone Europe/Berlin --trip-on 5/60

@@ -15,9 +15,10 @@ pub enum Command {
     /// Say what became of a request whose outcome nobody knows, or of what is held for an object that was paid or has ended without
     /// Keybrake. It is settled or given back on your word, which the audit keeps.
     #[command(
-        after_help = "Examples:\n  keybrake requests resolve 0123… --outcome executed --amount 999 --currency usd --object ch_1 \
-                            --reason 'seen in the dashboard'\n  \
-                            keybrake requests resolve 0123… --outcome not_executed --reason 'no charge in the dashboard, support case 17'"
+        after_help = "Examples:\n  keybrake requests resolve 0123… --outcome executed --amount 999 --currency usd \\\n      \
+                            --object ch_1 --reason 'seen in the dashboard'\n  \
+                            keybrake requests resolve 0123… --outcome not_executed \\\n      \
+                            --reason 'no charge in the dashboard, support case 17'"
     )]
     Resolve(Box<ResolveArguments>),
 }

@@ -49,7 +49,8 @@ On stdout one line says when the service is ready: {\"ready\":true,\"listen\":\"
 
 Examples:
   keybrake serve
-  keybrake serve --listen 127.0.0.1:0 --database-url sqlite:/var/lib/keybrake/keybrake.db --log-format json";
+  keybrake serve --listen 127.0.0.1:0 --log-format json \\
+      --database-url sqlite:/var/lib/keybrake/keybrake.db";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]

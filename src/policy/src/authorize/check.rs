@@ -13,6 +13,9 @@ use crate::fingerprint;
 use crate::pack::{Class, CostRule, Endpoint, ObjectAmount, Pack};
 use crate::read::{Reading, plain_integer};
 
+/// Allowed values that a refusal names at most.
+const SHOWN: usize = 8;
+
 /// What the check adds to the reading.
 pub(super) struct Checked {
     pub endpoint: Arc<Endpoint>,
@@ -173,7 +176,10 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
         let Some(given) = reading.fields.get(field) else {
             match wanted {
                 Wanted::IfThere => continue,
-                Wanted::Always => return Err(refuse(format!("this key wants {field}"))),
+                Wanted::Always => {
+                    let bound = bound(constraint);
+                    return Err(refuse(format!("this key wants {field}: {bound}")));
+                }
             }
         };
         let within = match constraint {
@@ -185,10 +191,33 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
             }),
         };
         if !within {
-            return Err(refuse(format!("{field} is outside what this key allows")));
+            let bound = bound(constraint);
+            return Err(refuse(format!(
+                "{field} is outside what this key allows: {bound}"
+            )));
         }
     }
     Ok(())
+}
+
+/// What a constraint allows, in words.
+fn bound(constraint: &Constraint) -> String {
+    match constraint {
+        Constraint::OneOf(allowed) => {
+            let shown = allowed.get(..SHOWN).unwrap_or(allowed).join(", ");
+            match allowed.len().saturating_sub(SHOWN) {
+                0 => shown,
+                more => format!("{shown} and {more} more"),
+            }
+        }
+        Constraint::Prefix(begin) => format!("what begins with {}", begin.prefix),
+        Constraint::Range(range) => match (range.min, range.max) {
+            (Some(min), Some(max)) => format!("whole numbers from {min} to {max}"),
+            (Some(min), None) => format!("whole numbers from {min}"),
+            (None, Some(max)) => format!("whole numbers up to {max}"),
+            (None, None) => "whole numbers".to_owned(),
+        },
+    }
 }
 
 /// Whether a field must be there.
@@ -254,7 +283,7 @@ fn idempotency(pack: &Pack, grant: &Grant, reading: &Reading) -> Result<Option<I
             }))
         }
         IdempotencyRule::Required if client_key.is_none() => {
-            let message = format!("this key wants a {header} header on every write");
+            let message = format!("this key wants the header {header} on every write");
             Err(no(
                 RefusalCode::IdempotencyKeyRequired,
                 Some(header),

@@ -192,6 +192,32 @@ fn constraints_bound_each_field_and_want_it_to_be_there() {
             assert!(denied.attempted.is_none());
         }
     }
+    let told = |constraint| {
+        ask(
+            &constrained(&[("customer", constraint)]),
+            &Draft::charge(GOOD),
+        )
+        .map(|_| ())
+        .unwrap_err()
+        .message
+    };
+    let ten: Vec<String> = (0..10).map(|number| format!("cus_{number}")).collect();
+    let allowed: [(Constraint, &str); 5] = [
+        (one_of(&["cus_b", "cus_c"]), "cus_b, cus_c"),
+        (
+            Constraint::OneOf(ten),
+            "cus_0, cus_1, cus_2, cus_3, cus_4, cus_5, cus_6, cus_7 and 2 more",
+        ),
+        (begins("us_"), "what begins with us_"),
+        (range(Some(1), Some(9)), "whole numbers from 1 to 9"),
+        (range(None, Some(9)), "whole numbers up to 9"),
+    ];
+    for (constraint, what) in allowed {
+        assert_eq!(
+            told(constraint),
+            format!("customer is outside what this key allows: {what}")
+        );
+    }
     let grouped = Draft::charge("amount=1&currency=usd&customer[0]=cus_aaa");
     let grant = constrained(&[("customer", one_of(&["cus_aaa"]))]);
     assert_eq!(

@@ -68,10 +68,9 @@ fn refuse_mixed_array(fields: &Fields, array: &str, count: usize) -> Result<(), 
 }
 
 fn decode_pair(pair: &[u8]) -> Result<(String, String), Unreadable> {
-    let at = pair
-        .iter()
-        .position(|byte| *byte == b'=')
-        .ok_or_else(|| Unreadable::whole("a parameter without `=`"))?;
+    let at = pair.iter().position(|byte| *byte == b'=').ok_or_else(|| {
+        Unreadable::whole("a parameter without `=`; a form is NAME=VALUE, joined by `&`")
+    })?;
     let name = decode(pair.get(..at).unwrap_or_default())?;
     let value = decode(pair.get(at.saturating_add(1)..).unwrap_or_default())?;
     Ok((name, value))

@@ -378,7 +378,7 @@ fn no_key(vendor: usize, none: NoKey) -> Turned {
     let (message, counted) = match none {
         NoKey::Absent => ("no vault key was presented", CountedReason::VaultKeyInvalid),
         NoKey::Malformed => (
-            "what was presented is not a vault key",
+            "what was presented is not a vault key: that begins with vault_key_, and has a checksum",
             CountedReason::VaultKeyInvalid,
         ),
         NoKey::RealCredential => (

@@ -34,7 +34,7 @@ pub(super) fn find_vendor<'c, 'a>(
     match (by_prefix, by_host) {
         // A path for one vendor and a host of another.
         (Some((position, _, _)), Some((other, _))) if position != other => {
-            Err(Box::new(no_vendor()))
+            Err(Box::new(no_vendor(config)))
         }
         (Some(found), _) => Ok(found),
         (None, Some((position, vendor))) => Ok((position, vendor, target)),
@@ -46,9 +46,9 @@ pub(super) fn find_vendor<'c, 'a>(
             .map(|(position, vendor)| (position, vendor, target))
             .ok_or_else(|| {
                 Box::new(if asks_for_tunnel(headers) {
-                    tunnel()
+                    tunnel(config)
                 } else {
-                    no_vendor()
+                    no_vendor(config)
                 })
             }),
     }
@@ -78,11 +78,20 @@ pub(super) fn is_tunnel([method, upgrade, protocol]: [Option<&[u8]>; 3]) -> bool
     method == Some(b"CONNECT") || upgrade.is_some() || protocol.is_some()
 }
 
-fn no_vendor() -> Turned {
+fn no_vendor(config: &PluginConfig) -> Turned {
+    let prefixes: Vec<&str> = config
+        .vendors
+        .iter()
+        .filter_map(|vendor| vendor.prefix.as_deref())
+        .collect();
+    let begin = match prefixes.as_slice() {
+        [] => String::new(),
+        prefixes => format!("; paths begin with {} here", prefixes.join(" or ")),
+    };
     Turned {
         code: RefusalCode::HostNotAllowed,
         param: None,
-        message: "no configured vendor has this host or path".to_owned(),
+        message: format!("no configured vendor has this host or path{begin}"),
         vendor: None,
         known: None,
         counted: CountedReason::HostNotAllowed,
@@ -90,10 +99,10 @@ fn no_vendor() -> Turned {
 }
 
 /// CONNECT has no path and its host is the far end: it belongs to no vendor.
-fn tunnel() -> Turned {
+fn tunnel(config: &PluginConfig) -> Turned {
     Turned {
         code: RefusalCode::EndpointNotAllowed,
         message: "tunnels and upgrades are not allowed".to_owned(),
-        ..no_vendor()
+        ..no_vendor(config)
     }
 }

@@ -147,7 +147,7 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
         request_id,
     } = *refusal;
     let (status, sentence, retry) = row(code);
-    let told = sentence_with(sentence, budget, earlier_request_id);
+    let told = sentence_with(sentence, cap, budget, earlier_request_id);
     let message = if message.is_empty() { &told } else { message };
     let mut details = Map::new();
     if let Some(attempted) = attempted {
@@ -194,8 +194,13 @@ pub fn answer(pack: Option<&Pack>, refusal: &RefusalView<'_>) -> Answer {
 pub(crate) const REASON: &str = "keybrake-reason";
 
 /// A code's sentence, with what a person needs to look further.
-fn sentence_with(sentence: &str, budget: Option<&str>, earlier: Option<&str>) -> String {
-    let mut told = sentence.to_owned();
+fn sentence_with(
+    sentence: &str,
+    cap: Option<&CapLeft>,
+    budget: Option<&str>,
+    earlier: Option<&str>,
+) -> String {
+    let mut told = cap.map_or_else(|| sentence.to_owned(), passed_cap);
     if let Some(earlier) = earlier {
         told.push_str("; the earlier request is ");
         told.push_str(earlier);
@@ -204,6 +209,28 @@ fn sentence_with(sentence: &str, budget: Option<&str>, earlier: Option<&str>) ->
         told.push_str("; budget ");
         told.push_str(budget);
     }
+    told
+}
+
+/// Which cap, and by how much.
+fn passed_cap(cap: &CapLeft) -> String {
+    let CapLeft {
+        limit,
+        asked,
+        left,
+        resets_at,
+    } = cap;
+    let mut told = format!("this call would pass the cap {limit}");
+    let figures = [
+        asked.map(|asked| format!("{asked} USD asked")),
+        left.map(|left| format!("{left} USD left")),
+        resets_at.as_ref().map(|end| format!("it resets at {end}")),
+    ];
+    for (figure, mark) in figures.into_iter().flatten().zip([": ", ", ", ", "]) {
+        told.push_str(mark);
+        told.push_str(&figure);
+    }
+    told.push_str("; nothing was sent");
     told
 }
 
@@ -218,12 +245,13 @@ fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
         Code::EndpointNotAllowed => (403, "this key does not allow this endpoint"),
         Code::AccountNotAllowed => (403, "this key does not allow this account"),
         Code::ParameterNotAllowed => (403, "a parameter is outside what this key allows"),
-        Code::SpendCapExceeded => (402, "this call would pass a spend cap; nothing was charged"),
+        Code::SpendCapExceeded => (402, "this call would pass a cap; nothing was sent"),
         Code::AmountUnknown => (
             403,
-            "what this call costs cannot be known, and the key gives no worst case",
+            "what this call costs cannot be known (it has no amount that can be read, or one in a currency without a rate), and the \
+             key gives no worst case",
         ),
-        Code::BudgetFrozen => (403, "the budget is frozen or closed"),
+        Code::BudgetFrozen => (403, "the budget is closed, or frozen until it is opened"),
         Code::BudgetTripped => (403, "the budget's brake has tripped"),
         Code::HostNotAllowed => (421, "no configured vendor has this host or path"),
         Code::RequestTooLarge => (413, "the request is too large"),

@@ -227,11 +227,10 @@ fn a_cap_refusal_says_what_is_left_and_when_it_resets() {
     );
     assert_eq!(error["resets_at"], "2026-11-24T00:00:00Z");
     assert_eq!(error["budget"], "july");
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("; budget july")
+    assert_eq!(
+        error["message"],
+        "Keybrake: this call would pass the cap daily_usd_cap: 9.990000 USD asked, 1.000000 USD left, it resets at \
+         2026-11-24T00:00:00Z; nothing was sent; budget july"
     );
     assert_eq!(header(&answer, "keybrake-budget"), Some("july"));
     assert_eq!(header(&answer, "keybrake-cap-limit"), Some("daily_usd_cap"));
@@ -239,6 +238,20 @@ fn a_cap_refusal_says_what_is_left_and_when_it_resets() {
     assert_eq!(
         header(&answer, "keybrake-cap-resets-at"),
         Some("2026-11-24T00:00:00Z")
+    );
+}
+
+#[test]
+fn a_cap_on_requests_has_no_figures() {
+    let cap = CapLeft {
+        limit: "max_requests".to_owned(),
+        asked: None,
+        left: None,
+        resets_at: None,
+    };
+    assert_eq!(
+        passed_cap(&cap),
+        "this call would pass the cap max_requests; nothing was sent"
     );
 }
 
