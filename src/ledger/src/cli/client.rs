@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::model::SecretText;
-use crate::outbound::deepest;
+use crate::outbound::{deepest, is_host_and_port};
 
 /// Where the API is unless `KEYBRAKE_URL` says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:9080";
@@ -54,10 +54,8 @@ impl Client {
             }
             _ => return Err(wrong()),
         }
-        let plain = uri
-            .authority()
-            .is_some_and(|authority| !authority.as_str().contains('@'));
-        if uri.query().is_some() || !plain {
+        let plain = uri.authority().is_some_and(is_host_and_port);
+        if uri.query().is_some() || base.contains('#') || !plain {
             return Err(wrong());
         }
         Ok(Self {
@@ -165,6 +163,8 @@ mod tests {
             "http://",
             "http://u:p@h",
             "http://h?x=1",
+            "http://h#x",
+            "http://h:99999",
             "https://h",
         ] {
             assert_eq!(of(wrong).map_err(|failure| failure.code), Err(2), "{wrong}");
