@@ -90,11 +90,15 @@ pub const fn decide(
         (RecordState::Unknown, _, _) => {}
         (RecordState::InFlight, _, _) => return Err(Undecided::InFlight),
         (RecordState::Answered, HoldState::Held, Evidence::Operator { .. }) => {
-            return Ok(match finding {
-                Finding::Executed { executed, .. } => verdict_of(executed.money),
+            return match finding {
+                Finding::Executed { executed, .. } => match executed.money {
+                    // That is what is known of it: it ends nothing, and money that may still move is never lowered.
+                    ExecutedMoney::Open => Err(Undecided::ShowsNothing),
+                    ended => Ok(verdict_of(ended)),
+                },
                 // It was made, and moves nothing.
-                Finding::NotExecuted => Verdict::ExecutedCancelled,
-            });
+                Finding::NotExecuted => Ok(Verdict::ExecutedCancelled),
+            };
         }
         (RecordState::Answered | RecordState::Released, _, _) => {
             return Err(Undecided::NotUnknown);
@@ -189,6 +193,10 @@ mod tests {
         assert_eq!(
             decided(Finding::NotExecuted),
             Ok(Verdict::ExecutedCancelled)
+        );
+        assert_eq!(
+            decided(executed(ExecutedMoney::Open)),
+            Err(Undecided::ShowsNothing)
         );
     }
 

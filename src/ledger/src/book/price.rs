@@ -49,7 +49,7 @@ pub enum Pricing {
     },
     /// More dollars than can be counted: above every cap.
     AboveEveryCap(Minor),
-    /// Nobody can tell, and the key gives no worst case.
+    /// Nobody can tell and the key gives no worst case, or the amount is in a currency without a rate.
     AmountUnknown(Option<Minor>),
 }
 
@@ -144,7 +144,8 @@ pub fn price(cost: &Cost, object: Option<KnownObject>, terms: PriceTerms<'_>) ->
     }
 }
 
-/// The worst case, or what the request shows where that is more.
+/// The worst case, or what the request shows where that is more. Of what it shows in a currency without a rate nobody knows
+/// whether it is more.
 fn at_least(minor: Minor, terms: PriceTerms<'_>) -> Pricing {
     let worst = match (terms.capped, terms.worst_case) {
         (Capped::Yes, Some(worst)) => worst,
@@ -158,11 +159,13 @@ fn at_least(minor: Minor, terms: PriceTerms<'_>) -> Pricing {
             };
         }
     };
-    let shown = terms.rates.rated(minor);
-    let (cost, rate) = match shown.map(Rated::cost) {
-        Some(None) => return Pricing::AboveEveryCap(minor),
-        Some(Some(cost)) if cost > worst => (cost, shown.and_then(Rated::exchange)),
-        _ => (worst, None),
+    let Some(shown) = terms.rates.rated(minor) else {
+        return Pricing::AmountUnknown(Some(minor));
+    };
+    let (cost, rate) = match shown.cost() {
+        None => return Pricing::AboveEveryCap(minor),
+        Some(cost) if cost > worst => (cost, shown.exchange()),
+        Some(_) => (worst, None),
     };
     Pricing::Priced {
         cost: Some(cost),
@@ -190,6 +193,8 @@ fn of_unknown_currency(amount: u64, open: Option<Micros>, terms: PriceTerms<'_>)
     }
 }
 
+/// An amount at its rate. The worst case is for calls whose amount nobody can tell: an amount in a currency without a rate may be
+/// any multiple of it, and is never priced by it.
 fn of_amount(
     amount: Option<(Minor, Option<Rated>)>,
     by: PricedBy,
@@ -204,8 +209,8 @@ fn of_amount(
     }
     let (total, rate, by) = match (in_dollars, terms.capped, terms.worst_case) {
         (Some(total), _, _) => (total, rated.and_then(Rated::exchange), by),
-        (None, Capped::Yes, Some(worst)) => (worst, None, PricedBy::WorstCase),
-        (None, Capped::Yes, None) => return Pricing::AmountUnknown(minor),
+        (None, Capped::Yes, Some(worst)) if minor.is_none() => (worst, None, PricedBy::WorstCase),
+        (None, Capped::Yes, _) => return Pricing::AmountUnknown(minor),
         (None, Capped::No, _) => {
             return Pricing::Priced {
                 cost: None,
@@ -302,7 +307,7 @@ mod tests {
             (Cost::Amount(minor(1_000, "usd")), None, CAPPED, None, priced(10_000_000, ten, Amount)),
             (Cost::Amount(minor(1_000, "usd")), None, CAPPED, worst, priced(10_000_000, ten, Amount)),
             (Cost::Amount(minor(1_000, "eur")), None, CAPPED, None, Pricing::AmountUnknown(euro)),
-            (Cost::Amount(minor(1_000, "eur")), None, CAPPED, worst, priced(50_000_000, euro, WorstCase)),
+            (Cost::Amount(minor(1_000, "eur")), None, CAPPED, worst, Pricing::AmountUnknown(euro)),
             (Cost::Amount(minor(1_000, "eur")), None, UNCAPPED, worst, unpriced(euro)),
             (Cost::Amount(beyond_count), None, CAPPED, worst, Pricing::AboveEveryCap(beyond_count)),
             (Cost::Amount(beyond_count), None, UNCAPPED, None, unpriced(Some(beyond_count))),
@@ -313,7 +318,7 @@ mod tests {
             (Cost::AtLeast(minor(1_000, "usd")), None, CAPPED, None, Pricing::AmountUnknown(ten)),
             (Cost::AtLeast(minor(1_000, "usd")), None, CAPPED, worst, priced(50_000_000, ten, WorstCase)),
             (Cost::AtLeast(minor(7_000, "usd")), None, CAPPED, worst, priced(70_000_000, Some(minor(7_000, "usd")), WorstCase)),
-            (Cost::AtLeast(minor(9_000, "eur")), None, CAPPED, worst, priced(50_000_000, Some(minor(9_000, "eur")), WorstCase)),
+            (Cost::AtLeast(minor(9_000, "eur")), None, CAPPED, worst, Pricing::AmountUnknown(Some(minor(9_000, "eur")))),
             (Cost::AtLeast(beyond_count), None, CAPPED, worst, Pricing::AboveEveryCap(beyond_count)),
             (Cost::AtLeast(minor(1_000, "usd")), None, UNCAPPED, None, unpriced(ten)),
             // A refund of what is still open is money of its own: the customer may have paid without us.
@@ -332,7 +337,7 @@ mod tests {
             (of_object(None, None), known(None, Some(50_000_000)), CAPPED, None, priced(0, None, Object)),
             (of_object(Some(800), None), known(ten, Some(10_000_000)), CAPPED, None, priced(0, Some(minor(800, "usd")), Object)),
             (of_object(Some(1_500), None), known(ten, Some(10_000_000)), CAPPED, None, priced(5_000_000, Some(minor(1_500, "usd")), Object)),
-            (of_object(Some(1_500), None), known(euro, Some(20_000_000)), CAPPED, worst, priced(30_000_000, Some(minor(1_500, "eur")), WorstCase)),
+            (of_object(Some(1_500), None), known(euro, Some(20_000_000)), CAPPED, worst, Pricing::AmountUnknown(Some(minor(1_500, "eur")))),
             // An unknown object: the request's own amount in the one currency that the grant allows, else the worst case.
             (of_object(Some(300), Some("usd")), None, CAPPED, None, priced(3_000_000, Some(minor(300, "usd")), Amount)),
             (of_object(Some(300), None), None, CAPPED, None, Pricing::AmountUnknown(None)),

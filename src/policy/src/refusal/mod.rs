@@ -248,8 +248,8 @@ fn row(code: RefusalCode) -> (u16, &'static str, RetryHint) {
         Code::SpendCapExceeded => (402, "this call would pass a cap; nothing was sent"),
         Code::AmountUnknown => (
             403,
-            "what this call costs cannot be known (it has no amount that can be read, or one in a currency without a rate), and the \
-             key gives no worst case",
+            "what this call costs cannot be known: its amount is in a currency without a rate, or cannot be read and the key \
+             gives no worst case",
         ),
         Code::BudgetFrozen => (403, "the budget is closed, or frozen until it is opened"),
         Code::BudgetTripped => (403, "the budget's brake has tripped"),

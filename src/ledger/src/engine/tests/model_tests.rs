@@ -274,8 +274,12 @@ impl Pair {
         let Some(hold) = self.hold(index) else {
             return Ok(());
         };
+        let is_held = self.model.is_open(hold);
         let is_done = self.model.resolve(hold, verdict);
         self.cells.reached(format!("resolved, {is_done}"));
+        if is_held && is_done {
+            self.cells.reached("what is held is resolved".to_owned());
+        }
         self.told.push(format!("{hold} is {verdict:?}, {is_done}"));
         let finding = match wire::executed(verdict, None) {
             Some(executed) => Finding::Executed {

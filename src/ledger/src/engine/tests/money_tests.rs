@@ -230,7 +230,7 @@ async fn more_than_the_hold_is_debited_in_full_and_below_zero_nothing_is_admitte
 }
 
 #[tokio::test]
-async fn a_cost_that_cannot_be_known_needs_a_worst_case() {
+async fn a_cost_that_cannot_be_known_needs_a_worst_case_and_a_currency_a_rate() {
     let bench = Bench::new();
     let key = bench.key(daily(10_000)).await;
     let euro = |key| Reserve {
@@ -258,9 +258,11 @@ async fn a_cost_that_cannot_be_known_needs_a_worst_case() {
     let worst = bench
         .key_like(daily(10_000), |key| key.worst_case = Some(usd(4_000)))
         .await;
-    bench.admitted(euro(&worst)).await;
+    // A hundred cents of a euro or a million: who has no rate cannot tell.
+    let refused = bench.reserve(euro(&worst)).await;
+    assert_eq!(code(refused), RefusalCode::AmountUnknown);
     bench.admitted(blind(&worst)).await;
-    assert_eq!(bench.parts(&worst).await, [2_000, 8_000, 0, 0]);
+    assert_eq!(bench.parts(&worst).await, [6_000, 4_000, 0, 0]);
     let uncapped = bench.key(Caps::default()).await;
     let euro = Reserve {
         idempotency: None,

@@ -177,6 +177,7 @@ fn all() -> Vec<String> {
         "reserve, Unknown Same, remembered: false",
         "resolved, true",
         "resolved, false",
+        "what is held is resolved",
         "a budget trips",
         "an attempt is swept",
         "a hold of an object is decided along",

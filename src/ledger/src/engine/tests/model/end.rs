@@ -40,15 +40,27 @@ impl Model {
         Answer::Released
     }
 
-    /// A person's word about a request whose outcome nobody knows. Whether it was taken.
+    /// A person's word about a request whose outcome nobody knows, or about the end of what is held. Whether it was taken.
     pub fn resolve(&mut self, hold: Id, verdict: Verdict) -> bool {
         let number = self.requests.iter().position(|one| one.id == hold);
-        let Some(number) = number.filter(|number| {
-            let request = &self.requests[*number];
-            request.record == Record::Unknown && !request.ask.is_read
-        }) else {
+        let Some(number) = number.filter(|number| !self.requests[*number].ask.is_read) else {
             return false;
         };
+        let request = &mut self.requests[number];
+        match (request.record, request.hold, verdict) {
+            (Record::Unknown, _, _) => {}
+            (Record::Answered, Hold::Held, Verdict::Moved(said)) => {
+                request.cost = said.or(request.cost);
+                request.hold = Hold::Settled;
+                return true;
+            }
+            (Record::Answered, Hold::Held, Verdict::Open(_)) => return false,
+            (Record::Answered, Hold::Held, _) => {
+                request.hold = Hold::Released;
+                return true;
+            }
+            _ => return false,
+        }
         let last = self.requests[number].attempts.len() - 1;
         if verdict.is_executed() {
             self.end(number, last, Known::Executed, verdict, None);
@@ -61,6 +73,12 @@ impl Model {
             self.decide(number, Record::Released, Hold::Released);
         }
         true
+    }
+
+    /// Whether money is held for what the vendor made for a request.
+    pub fn is_open(&self, hold: Id) -> bool {
+        let mut all = self.requests.iter();
+        all.any(|one| one.id == hold && one.record == Record::Answered && one.hold == Hold::Held)
     }
 
     pub(super) fn end(
