@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         print(paint.red(f"keybrake: {error.line}"), file=sys.stderr)
         for line in error.log_tail.splitlines():
             print(f"  | {line}", file=sys.stderr)
-        return EXIT_FAILED
+        return error.exit_code
     except Interrupted:
         print("keybrake: interrupted; everything is ended", file=sys.stderr)
         return EXIT_FAILED

@@ -9,6 +9,8 @@ class StackError(Exception):
     Never holds a key or a secret.
     """
 
+    exit_code = 1
+
     def __init__(self, line: str, log_tail: str = "") -> None:
         super().__init__(line)
         self.line = line
@@ -18,3 +20,9 @@ class StackError(Exception):
         if not self.log_tail:
             return self.line
         return self.line + "\n" + "\n".join("  | " + line for line in self.log_tail.splitlines())
+
+
+class WrongUse(StackError):
+    """What was asked for must not be done; nothing was begun."""
+
+    exit_code = 2

@@ -16,6 +16,7 @@ from stack.envoy_config import Changes, LedgerAddress, Surroundings
 from stack.envoy_node import EnvoyNode, drain
 from stack.errors import StackError
 from stack.interruption import signals_held
+from stack.ledger_mark import LedgerMark
 from stack.parts import LEDGER_PATIENCE_S, SANDBOX_PATIENCE_S, Ledger, Sandbox
 from stack.ports import LOOPBACK, Ports
 from stack.run_folder import RunFolder
@@ -81,6 +82,7 @@ class Stack:
         self.folder = RunFolder(options.run_dir)
         self.say = say
         self.vendor = options.vendor
+        self._mark = LedgerMark(self.folder, options.database_url)
         self.sandbox: Optional[Sandbox] = None
         self.ledger: Ledger
         self.envoys: list[EnvoyNode] = []
@@ -151,6 +153,7 @@ class Stack:
 
     def _check(self) -> None:
         """What can be known before any work is done."""
+        self._mark.check(self.vendor.serves)
         running = running_children(self.folder)
         if running:
             names = ", ".join(f"{child.name} (pid {child.pid})" for child in running)
@@ -184,6 +187,7 @@ class Stack:
             self.say(f"vendor: {self.vendor.host}:{self.vendor.port}")
         if self.vendor.ca is not None:
             self.folder.write_trusted("vendor_ca", self.vendor.ca)
+        self._mark.write(self.vendor.serves)
         self.ledger = Ledger(self)
         self.ledger.start()
         self.say(f"ledger on {self.ledger_url}, commands on {self.socket}")

@@ -28,7 +28,7 @@ class Ledger:
         settings: dict[str, object] = {
             "KEYBRAKE_LEDGER_PORT": stack.options.ports.ledger,
             "KEYBRAKE_LEDGER_SOCKET": stack.socket,
-            "KEYBRAKE_DATABASE_URL": stack.options.database_url or f"sqlite:{folder.path / 'keybrake.db'}",
+            "KEYBRAKE_DATABASE_URL": stack.options.database_url or f"sqlite:{folder.database}",
             "KEYBRAKE_ADMIN_KEY_FILE": folder.key_file("admin"),
             "KEYBRAKE_AUDIT_KEY_FILE": folder.key_file("audit"),
             "KEYBRAKE_INTERNAL_KEY_FILE": folder.key_file("internal"),

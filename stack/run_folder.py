@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "logs" / f"{name}.log"
 
     @property
+    def database(self) -> Path:
+        """The ledger's database, unless another is asked for."""
+        return self.path / "keybrake.db"
+
+    @property
     def sds(self) -> Path:
         """The folder that Envoy watches for secrets."""
         return self.path / "sds"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Optional
 
 from stack.errors import StackError
+from stack.ledger_mark import SANDBOX, STRIPE_LIVE, STRIPE_TEST
 from stack.ports import LOOPBACK
 
 STRIPE_HOST = "api.stripe.com"
 TEST_KEY_PREFIXES = ("sk_test_", "rk_test_")
+LIVE_KEY_PREFIXES = ("sk_live_", "rk_live_")
 
 # Where systems keep the certificates they trust, when Python does not know.
 CA_BUNDLES = (
@@ -45,6 +47,9 @@ class Vendor:
         """Stripe, or a loopback stand-in for it. Raises `StackError`."""
         if not secret or any(not "!" <= character <= "~" for character in secret):
             raise StackError("KEYBRAKE_VENDOR=stripe needs STRIPE_SECRET_KEY: one word of printable characters")
+        if not secret.startswith(TEST_KEY_PREFIXES + LIVE_KEY_PREFIXES):
+            known = "sk_test_, rk_test_, sk_live_ or rk_live_"
+            raise StackError(f"STRIPE_SECRET_KEY is no secret key of Stripe's: those begin with {known}")
         try:
             url = urllib.parse.urlsplit(upstream)
             host, port = url.hostname or "", url.port
@@ -78,6 +83,13 @@ class Vendor:
     def allows_demo(self) -> bool:
         """Whether a demo charge moves no real money."""
         return self.is_sandbox or (self.secret or "").startswith(TEST_KEY_PREFIXES)
+
+    @property
+    def serves(self) -> str:
+        """What a ledger behind it has on record: charges of the sandbox, of test keys or of live keys."""
+        if self.is_sandbox:
+            return SANDBOX
+        return STRIPE_TEST if self.allows_demo else STRIPE_LIVE
 
     @property
     def authority(self) -> str:

@@ -25,6 +25,8 @@ SETTINGS = [
     ({"KEYBRAKE_VENDOR": "paypal"}, "KEYBRAKE_VENDOR must be sandbox or stripe, not 'paypal'"),
     ({"KEYBRAKE_VENDOR": "stripe"}, "KEYBRAKE_VENDOR=stripe needs STRIPE_SECRET_KEY"),
     ({"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": "sk_test_a b"}, "needs STRIPE_SECRET_KEY"),
+    ({"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": "pk_live_visible"}, "STRIPE_SECRET_KEY is no secret key of"),
+    ({"KEYBRAKE_VENDOR": "stripe", "STRIPE_SECRET_KEY": "visible"}, "STRIPE_SECRET_KEY is no secret key of Stripe's"),
 ]
 
 
@@ -55,7 +57,9 @@ def test_a_port_given_twice_is_refused(launchers: Launchers) -> None:
 @pytest.mark.parametrize(("more", "expected"), SETTINGS)
 def test_a_setting_that_makes_no_sense_is_named(launchers: Launchers, more: dict[str, str], expected: str) -> None:
     launcher = launchers(**more)
-    assert expected in one_clear_line(launcher.run("up"))
+    line = one_clear_line(launcher.run("up"))
+    assert expected in line
+    assert "visible" not in line
     assert launcher.leaves_nothing()
 
 
