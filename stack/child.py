@@ -52,15 +52,20 @@ class Child:
     @classmethod
     def found(cls, name: str, pid_file: Path, log_file: Path) -> Optional[Child]:
         """The running program behind this pid file; None when there is none. A stale file is removed."""
+        child = cls.noted(name, pid_file, log_file)
+        if child is None:
+            pid_file.unlink(missing_ok=True)
+        return child
+
+    @classmethod
+    def noted(cls, name: str, pid_file: Path, log_file: Path) -> Optional[Child]:
+        """The same, and a stale file stays."""
         try:
             noted = json.loads(pid_file.read_text())
             pid, began, note = int(noted["pid"]), str(noted["began"]), str(noted["note"])
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError):
-            pid, began, note = 0, "", ""
+            return None
         if pid <= 0 or began_at(pid) != began:
-            pid_file.unlink(missing_ok=True)
             return None
         child = cls(name, [], pid_file=pid_file, log_file=log_file, note=note)
         child.pid, child._began = pid, began

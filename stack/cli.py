@@ -12,7 +12,7 @@ from typing import Callable
 from stack import demo
 from stack.errors import StackError
 from stack.interruption import Interrupted, signals_raise
-from stack.local import Options, Stack, down, run_dir, running_children
+from stack.local import Options, Stack, down, parts_of, run_dir
 from stack.run_folder import RunFolder
 
 EXIT_FAILED = 1
@@ -166,12 +166,18 @@ def _down(_: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> int:
-    children = running_children(RunFolder(run_dir(os.environ)))
-    for child in children:
+    folder = RunFolder(run_dir(os.environ))
+    running, dead = parts_of(folder)
+    for child in running:
         _say(f"{child.name} runs, pid {child.pid}, log {child.log_file}")
-    if not children:
+    for name in dead:
+        _say(f"{name}: not running, it died; log {folder.log_file(name)}")
+    if not running:
         _say("nothing is running")
-    return 0 if children else EXIT_NOT_RUNNING
+        return EXIT_NOT_RUNNING
+    if dead:
+        _say("`make down` and `make up` start the stack anew")
+    return EXIT_FAILED if dead else 0
 
 
 def _env(_: argparse.Namespace) -> int:

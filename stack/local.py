@@ -154,16 +154,26 @@ class Stack:
     def _check(self) -> None:
         """What can be known before any work is done."""
         self._mark.check(self.vendor.serves)
-        running = running_children(self.folder)
-        if running:
-            names = ", ".join(f"{child.name} (pid {child.pid})" for child in running)
-            raise StackError(f"the stack in {self.folder.path} is running already: {names}; `make down` ends it")
+        self._check_nothing_runs()
         self.options.ports.check_free(
             [name for name in dataclasses.asdict(self.options.ports) if name != "sandbox" or self.vendor.is_sandbox]
         )
         if self.options.artifacts is None:
             build.check_tools()
         self._envoy_binary = self.options.envoy or envoy_binary.find(self.options.environment)
+
+    def _check_nothing_runs(self) -> None:
+        running, dead = parts_of(self.folder)
+        names = ", ".join(f"{child.name} (pid {child.pid})" for child in running)
+        if running and dead:
+            raise StackError(
+                f"the stack in {self.folder.path} runs only in part: {names}; {' and '.join(dead)} died. `make down` "
+                "and `make up` start it anew"
+            )
+        if running:
+            raise StackError(f"the stack in {self.folder.path} is running already: {names}; `make down` ends it")
+        # What a crash of the machine has left behind.
+        running_children(self.folder)
 
     def _make_ready(self) -> None:
         if self.options.artifacts is None:
@@ -264,10 +274,25 @@ def start_on_free_ports(run_dir: Path, **options: Any) -> Stack:
 def running_children(folder: RunFolder) -> list[Child]:
     """The programs that pid files of this folder name and that run, in the order of their end: Envoys, ledger,
     sandbox. Stale pid files are removed."""
-    order = {"ledger": 1, "sandbox": 2}
-    files = sorted(folder.path.glob("pids/*.json"), key=lambda file: (order.get(file.stem, 0), file.stem))
-    found = (Child.found(file.stem, file, folder.log_file(file.stem)) for file in files)
+    found = (Child.found(file.stem, file, folder.log_file(file.stem)) for file in _pid_files(folder))
     return [child for child in found if child is not None]
+
+
+def parts_of(folder: RunFolder) -> tuple[list[Child], list[str]]:
+    """The programs that run, in that order, and the names of those that died. Touches nothing."""
+    running, dead = [], []
+    for file in _pid_files(folder):
+        child = Child.noted(file.stem, file, folder.log_file(file.stem))
+        if child is not None:
+            running.append(child)
+        elif file.exists():
+            dead.append(file.stem)
+    return running, dead
+
+
+def _pid_files(folder: RunFolder) -> list[Path]:
+    order = {"ledger": 1, "sandbox": 2}
+    return sorted(folder.path.glob("pids/*.json"), key=lambda file: (order.get(file.stem, 0), file.stem))
 
 
 def down(folder: RunFolder, patience_s: float, say: Callable[[str], None]) -> list[Child]:

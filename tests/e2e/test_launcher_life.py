@@ -78,10 +78,40 @@ def test_a_stale_pid_file_is_no_obstacle(launchers: Launchers) -> None:
         assert child is not None
         child.kill(signal.SIGKILL)
         assert child.wait(10)
-    assert launcher.run("status").code == 3
+    (launcher.run_dir / "pids/envoy-2.json").write_text("")
+    status = launcher.run("status")
+    assert status.code == 3
+    assert status.out.count("not running") == 4
     assert launcher.run("up").code == 0
+    assert launcher.run("status").code == 0
     assert launcher.run("down").code == 0
     assert launcher.leaves_nothing()
+
+
+@pytest.mark.parametrize("name", ["ledger", "envoy", "sandbox"])
+def test_a_part_that_died_is_named(launchers: Launchers, name: str) -> None:
+    launcher = launchers()
+    assert launcher.run("up").code == 0
+    file = launcher.run_dir / "pids" / f"{name}.json"
+    child = Child.found(name, file, launcher.run_dir / "log")
+    assert child is not None
+    child.kill(signal.SIGKILL)
+    assert child.wait(10)
+    for _ in range(2):
+        status = launcher.run("status")
+        assert status.code == 1
+        said = {line.split()[1].rstrip(":"): line for line in status.out.splitlines()}
+        assert f"keybrake: {name}: not running" in said[name]
+        for other in {"ledger", "envoy", "sandbox"} - {name}:
+            assert f"{other} runs, pid " in said[other]
+    line = one_clear_line(launcher.run("up"))
+    assert f"{name} died. `make down` and `make up` start it anew" in line
+    assert launcher.run("status").out == status.out, "a refused start touches nothing"
+    assert launcher.run("down").code == 0
+    assert launcher.leaves_nothing()
+    assert launcher.run("up").code == 0
+    assert launcher.run("status").code == 0
+    assert launcher.run("down").code == 0
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", '{"pid": "x"}', '{"pid": -1, "began": "", "note": ""}'])
@@ -135,6 +165,7 @@ def test_a_test_run_that_is_killed_leaves_nothing(launchers: Launchers) -> None:
         running.stdin.close()
         assert running.wait(20) == 0
     eventually(lambda: launcher.run("status").code == 3, 10, "nothing runs")
+    assert launcher.run("down").out == "keybrake: nothing was running\n"
     gone(launcher)
 
 
