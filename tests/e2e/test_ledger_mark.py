@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from launcher import Launcher, Launchers, one_clear_line
+from launcher import ROOT, Launcher, Launchers, one_clear_line
 from test_vendor_choice import LIVE, TEST
 
 from stack import Ports, StackError, Vendor
@@ -134,3 +135,11 @@ def test_restricted_keys_are_of_the_same_kind_as_secret_ones(tmp_path: Path, sec
 )
 def test_the_file_of_a_database_url(url: str, file: str) -> None:
     assert str(sqlite_file(url)) == str(file)
+
+
+@pytest.mark.parametrize("ignoring", [".gitignore", ".dockerignore"])
+def test_the_run_folder_that_the_line_shows_is_kept_out_of_commits_and_images(ignoring: str) -> None:
+    """It holds a real secret."""
+    patterns = (ROOT / ignoring).read_text().split()
+    for name in (".run", ".run-stripe-test", ".run-stripe-live", ".run-sandbox"):
+        assert any(fnmatch(name, pattern.strip("/")) for pattern in patterns), name
