@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -144,5 +145,7 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
         os.replace(made, path)
     except BaseException:
-        os.unlink(made)
+        # An interruption may come when it has its name already.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
         raise

@@ -18,7 +18,9 @@ from launcher import Launchers, end, gone, one_clear_line, wait_for_line
 
 from stack import build
 from stack.child import Child, began_at
+from stack.interruption import Interrupted
 from stack.polling import eventually
+from stack.run_folder import write_private
 
 PAGE = 4096
 
@@ -57,6 +59,21 @@ def test_a_filter_that_is_no_module_does_not_start(tmp_path: Path, fresh: Callab
     broken.write_bytes(b"\0asm\x01\0\0\0 and then nothing")
     with pytest.raises(Exception, match="envoy ended before it was ready"):
         fresh(wasm=broken)
+
+
+def test_a_file_that_is_written_when_the_interruption_comes_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def interrupted_after(source: str, target: str) -> None:
+        replace(source, target)
+        raise Interrupted
+
+    monkeypatch.setattr(os, "replace", interrupted_after)
+    with pytest.raises(Interrupted):
+        write_private(tmp_path / "file", "text")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "text")]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
