@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="start in the background")
     commands.add_parser("down", help="drain and end what `up` or `run` started")
     commands.add_parser("status", help="what runs")
-    commands.add_parser("env", help="print the file to source: keys and URL")
+    commands.add_parser("env", help="print the file to source: keys, URL and more")
     return parser
 
 
@@ -124,9 +125,10 @@ def _demo(stack: Stack, paint: Paint) -> bool:
 
 
 def _tell_how_to_go_on(stack: Stack) -> None:
-    env = os.path.relpath(stack.folder.path / "env")
+    env = stack.folder.path / "env"
+    near = os.path.relpath(env)
     _say("the stack stays up; Ctrl-C ends it. In another shell:")
-    print(f"  source {env if not env.startswith('..') else stack.folder.path / 'env'}")
+    print(f"  source {shlex.quote(near if not near.startswith('..') else str(env))}")
     print('  curl "$KEYBRAKE_URL/audit?limit=5" -H "Authorization: Bearer $KEYBRAKE_AUDIT_KEY"', flush=True)
 
 
@@ -154,7 +156,7 @@ def _up(_: argparse.Namespace) -> int:
     stack = Stack(Options.from_environment(os.environ), _say)
     with signals_raise():
         stack.start()
-    _say(f"up; `source {stack.folder.path / 'env'}` for the keys, `make down` ends it")
+    _say(f"up; `source {shlex.quote(str(stack.folder.path / 'env'))}` for the keys, `make down` ends it")
     return 0
 
 

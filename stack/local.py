@@ -16,7 +16,7 @@ from stack.envoy_config import Changes, LedgerAddress, Surroundings
 from stack.envoy_node import EnvoyNode, drain
 from stack.errors import StackError
 from stack.interruption import signals_held
-from stack.ledger_mark import LedgerMark
+from stack.ledger_mark import LedgerMark, sqlite_file
 from stack.parts import LEDGER_PATIENCE_S, SANDBOX_PATIENCE_S, Ledger, Sandbox
 from stack.ports import LOOPBACK, Ports
 from stack.run_folder import RunFolder
@@ -203,7 +203,22 @@ class Stack:
         self.say(f"ledger on {self.ledger_url}, commands on {self.socket}")
         self.add_envoy(self.options.ports)
         self.say(f"Envoy on {self.url} (every vendor) and {self.stripe_url} (Stripe); the gate is proven")
-        self.folder.write_env(self.url, admin_key=self.admin_key, audit_key=self.audit_key)
+        self.folder.write_env(self._for_shells(), self.artifacts.ledger.parent)
+
+    def _for_shells(self) -> Mapping[str, Optional[str]]:
+        """The variables by which `keybrake` and other clients find this stack and no other; None: is unset."""
+        database = self.options.database_url
+        file = sqlite_file(database)
+        return {
+            "KEYBRAKE_ADMIN_KEY": self.admin_key,
+            "KEYBRAKE_AUDIT_KEY": self.audit_key,
+            "KEYBRAKE_URL": self.url,
+            "KEYBRAKE_RUN_DIR": str(self.folder.path),
+            # Without it the one in the run folder counts. Were that one named, a stack that is started from the same
+            # shell in another run folder would take it, too.
+            "KEYBRAKE_DATABASE_URL": f"sqlite:{file}" if file else database,
+            "KEYBRAKE_SANDBOX_CONTROL_URL": self.sandbox.control_url if self.sandbox else None,
+        }
 
     def add_envoy(
         self, ports: Ports, changes: Optional[Changes] = None, ledgers: Sequence[LedgerAddress] = ()

@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Optional
 
@@ -125,15 +127,16 @@ class RunFolder:
             )
         return folder / "ledger.sock"
 
-    def write_env(self, url: str, *, admin_key: str, audit_key: str) -> Path:
-        """Writes `env`, the file that a shell sources to talk to the stack."""
-        values = {
-            "KEYBRAKE_ADMIN_KEY": admin_key,
-            "KEYBRAKE_AUDIT_KEY": audit_key,
-            "KEYBRAKE_URL": url,
-        }
+    def write_env(self, values: Mapping[str, Optional[str]], programs: Path) -> Path:
+        """Writes `env`, the file that a shell sources to talk to the stack: these variables, those that are None unset,
+        and the folder of `programs` in front of PATH."""
+        lines = [
+            f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+            for name, value in sorted(values.items())
+        ]
+        lines.append(f'export PATH={shlex.quote(str(programs))}:"$PATH"')
         path = self.path / "env"
-        write_private(path, "".join(f"export {name}={value}\n" for name, value in values.items()))
+        write_private(path, "".join(f"{line}\n" for line in lines))
         return path
 
 
