@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Callable
+from typing import Callable, TextIO
 
 from stack import demo
 from stack.errors import StackError
@@ -31,10 +31,10 @@ KEYBRAKE_RATES_FILE, KEYBRAKE_VENDOR=stripe with STRIPE_SECRET_KEY and STRIPE_UP
 
 
 class Paint:
-    """Colours, on a terminal only."""
+    """Colours: on a terminal only, and not where NO_COLOR is set to anything (no-color.org)."""
 
-    def __init__(self, on: bool) -> None:
-        self._on = on
+    def __init__(self, stream: TextIO) -> None:
+        self._on = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def green(self, text: str) -> str:
         """Went well."""
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return commands[asked.command](asked)
     except StackError as error:
-        paint = Paint(sys.stderr.isatty())
+        paint = Paint(sys.stderr)
         print(paint.red(f"keybrake: {error.line}"), file=sys.stderr)
         for line in error.log_tail.splitlines():
             print(f"  | {line}", file=sys.stderr)
@@ -92,7 +92,7 @@ def _say(line: str) -> None:
 
 def _run(asked: argparse.Namespace) -> int:
     stack = Stack(Options.from_environment(os.environ), _say)
-    paint = Paint(sys.stdout.isatty())
+    paint = Paint(sys.stdout)
     with signals_raise():
         stack.start()
         try:

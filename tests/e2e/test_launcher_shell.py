@@ -1,9 +1,11 @@
-"""What a user's shell has of the stack: the file to source."""
+"""What a user's shell has of the stack: the file to source, and colours."""
 
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,22 @@ def test_a_database_elsewhere_is_named_by_its_whole_path(launchers: Launchers, t
     assert sourced(launcher, 'echo "$KEYBRAKE_DATABASE_URL"') == f"sqlite:{file}"
     assert "the audit chain is whole" in sourced(launcher, "keybrake audit verify")
     assert launcher.run("down").code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)], ids=["", "set", "empty"]
+)
+def test_colours_are_for_a_terminal_that_wants_them(launchers: Launchers, more: dict[str, str], coloured: bool) -> None:
+    launcher = launchers(**{"KEYBRAKE_VENDOR": "paypal", **more})
+    environment = {name: value for name, value in launcher.environment().items() if name != "NO_COLOR" or more}
+    ours, theirs = pty.openpty()
+    try:
+        argv = [sys.executable, "-m", "stack", "up"]
+        ended = subprocess.run(argv, cwd=ROOT, env=environment, stderr=theirs, timeout=60, check=False)
+        said = os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ended.returncode == 1
+    assert "KEYBRAKE_VENDOR must be" in said
+    assert ("\x1b[" in said) == coloured
