@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from stack.ports import LOOPBACK
 from stack.run_folder import RunFolder
 
 SANDBOX: dict[str, str] = {}
+# Looks like a test key of Stripe's own, is none.
+TEST_KEY = "sk_test_fake_not_a_key"
 KINDS = {
     "sandbox": "the sandbox vendor",
     "stripe test": "Stripe with a test key",
@@ -143,3 +148,38 @@ def test_the_run_folder_that_the_line_shows_is_kept_out_of_commits_and_images(ig
     patterns = (ROOT / ignoring).read_text().split()
     for name in (".run", ".run-stripe-test", ".run-stripe-live", ".run-sandbox"):
         assert any(fnmatch(name, pattern.strip("/")) for pattern in patterns), name
+
+
+def make_secrets(folder: Path, secret: str = "") -> subprocess.CompletedProcess[str]:
+    """Makes the secrets of deploy/compose for the sandbox, or for Stripe."""
+    environment = {"PATH": os.environ["PATH"], **({"STRIPE_SECRET_KEY": secret} if secret else {})}
+    argv = [str(folder / "make-secrets")]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "from before"])
+@pytest.mark.parametrize(
+    ("first", "begun", "then"), [("", "sandbox", TEST_KEY), (TEST_KEY, "stripe test", LIVE), (LIVE, "stripe live", "")]
+)
+def test_composes_ledger_is_of_one_vendor_too(tmp_path: Path, noted: bool, first: str, begun: str, then: str) -> None:
+    shutil.copy(ROOT / "deploy" / "compose" / "make-secrets", tmp_path)
+    assert make_secrets(tmp_path, first).returncode == 0
+    note = tmp_path / "secrets" / "vendor"
+    assert note.read_text() == f"{begun}\n"
+    if not noted:
+        note.unlink()
+    credential = (tmp_path / "secrets" / "sds" / "stripe_credential.json").read_bytes()
+    ended = make_secrets(tmp_path, then)
+    assert ended.returncode == 2
+    assert f"the ledger here was begun for {begun}, not for " in ended.stderr
+    assert (tmp_path / "secrets" / "sds" / "stripe_credential.json").read_bytes() == credential
+    assert make_secrets(tmp_path, first).returncode == 0, "the same again, as when a secret is rolled"
+
+
+def test_composes_secrets_take_no_key_that_is_none_of_stripes(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / "compose" / "make-secrets", tmp_path)
+    ended = make_secrets(tmp_path, "pk_live_visible")
+    assert ended.returncode == 2
+    assert "is no secret key of Stripe's" in ended.stderr
+    assert "visible" not in ended.stderr
+    assert not (tmp_path / "secrets").exists()
