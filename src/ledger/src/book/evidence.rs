@@ -184,8 +184,10 @@ mod tests {
             record: RecordState::Answered,
             hold: HoldState::Held,
         };
-        let operator = all_evidence().swap_remove(4);
-        let decided = |finding| decide(held, &operator, &finding);
+        let all = all_evidence();
+        let mut all = all.iter();
+        let operator = all.find(|one| matches!(one, Evidence::Operator { .. }));
+        let decided = |finding| decide(held, operator.unwrap(), &finding);
         assert_eq!(
             decided(executed(ExecutedMoney::Moved)),
             Ok(Verdict::ExecutedMoved)

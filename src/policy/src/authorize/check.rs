@@ -162,7 +162,10 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
             }
             (Meant::Field(field), _) => (field, Wanted::Always),
         };
-        let refuse = |message: String| no(RefusalCode::ParameterNotAllowed, Some(field), message);
+        let refuse = |what: String| {
+            let message = format!("{what}: {}", bound(constraint));
+            no(RefusalCode::ParameterNotAllowed, Some(field), message)
+        };
         if let Some(inner) = reading.fields.group(field).next() {
             return Err(no(
                 RefusalCode::RequestNotInspectable,
@@ -176,10 +179,7 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
         let Some(given) = reading.fields.get(field) else {
             match wanted {
                 Wanted::IfThere => continue,
-                Wanted::Always => {
-                    let bound = bound(constraint);
-                    return Err(refuse(format!("this key wants {field}: {bound}")));
-                }
+                Wanted::Always => return Err(refuse(format!("this key wants {field}"))),
             }
         };
         let within = match constraint {
@@ -191,10 +191,7 @@ fn check_constraints(grant: &Grant, endpoint: &Endpoint, reading: &Reading) -> R
             }),
         };
         if !within {
-            let bound = bound(constraint);
-            return Err(refuse(format!(
-                "{field} is outside what this key allows: {bound}"
-            )));
+            return Err(refuse(format!("{field} is outside what this key allows")));
         }
     }
     Ok(())
