@@ -10,6 +10,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use support::{ADMIN, AUDIT, FIVE_FIELDS, INTERNAL, Service, finished, keybrake};
 
@@ -401,6 +403,32 @@ fn what_fails_is_one_clear_line() {
         code == Some(2) && err.contains("KEYBRAKE_AUDIT_KEY is not set"),
         "{err}"
     );
+}
+
+#[test]
+fn a_request_in_a_file_takes_no_flag_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, help, _) = finished(keybrake(folder.path()).args(["keys", "issue", "--help"]));
+    let flags = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"));
+    let flags: BTreeSet<&str> = flags
+        .filter(|flag| !["--file", "--json", "--help", "--version"].contains(flag))
+        .collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    for flag in flags {
+        let mut asked = keybrake(folder.path());
+        asked.args(["keys", "issue", "--file", "none.json", flag]);
+        match flag {
+            "--uncapped" => {}
+            "--metadata" => drop(asked.arg("{}")),
+            "--constraint" => drop(asked.arg("a=b")),
+            _ => drop(asked.arg("1")),
+        }
+        let (code, _, err) = finished(&mut asked);
+        let said = format!("error: the argument '--file <FILE>' cannot be used with '{flag}");
+        assert!(code == Some(2) && err.starts_with(&said), "{flag}: {err}");
+    }
 }
 
 #[test]

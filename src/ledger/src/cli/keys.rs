@@ -66,21 +66,39 @@ pub enum Command {
     },
 }
 
+/// What a request in a file says already.
+const FLAGS: [&str; 24] = [
+    "label",
+    "vendor",
+    "allow",
+    "daily",
+    "per_request",
+    "monthly",
+    "rolling",
+    "rolling_hours",
+    "lifetime",
+    "max_requests",
+    "uncapped",
+    "expires_in",
+    "expires_at",
+    "workspace",
+    "constraint",
+    "vendor_account",
+    "idempotency",
+    "derive_scope",
+    "derive_from",
+    "worst_case",
+    "budget",
+    "duplicate_window",
+    "duplicate_field",
+    "metadata",
+];
+
 #[derive(Debug, clap::Args)]
 pub struct IssueArguments {
     /// The request as JSON, from a file or - for stdin; instead of the flags below
-    #[arg(long, value_name = "FILE", conflicts_with = "Wanted")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = FLAGS)]
     file: Option<PathBuf>,
-    #[command(flatten)]
-    wanted: Wanted,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// What a request in a file says by itself.
-#[derive(Debug, clap::Args)]
-struct Wanted {
     /// For people, and for revoking by prefix
     #[arg(long, required_unless_present = "file")]
     label: Option<String>,
@@ -153,6 +171,9 @@ struct Wanted {
     /// A JSON object of your own
     #[arg(long, value_name = "JSON", value_parser = metadata)]
     metadata: Option<Value>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -219,7 +240,7 @@ fn issue(client: &Client, arguments: IssueArguments) -> Result<(), Failure> {
     let as_json = arguments.json;
     let body = match &arguments.file {
         Some(path) => read(path)?,
-        None => body(arguments.wanted).to_string().into_bytes(),
+        None => body(arguments).to_string().into_bytes(),
     };
     let answer = block_on(client.call(Method::POST, "/admin/vault_keys", Some(body)))?;
     match answer.get("keys").and_then(Value::as_array) {
@@ -249,40 +270,43 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-fn body(wanted: Wanted) -> Value {
+fn body(arguments: IssueArguments) -> Value {
     let list = |items: Vec<String>| (!items.is_empty()).then(|| json!(items));
-    let constraints: Map<String, Value> = wanted.constraint.into_iter().collect();
+    let constraints: Map<String, Value> = arguments.constraint.into_iter().collect();
     let members = [
-        ("label", wanted.label.map(Value::from)),
-        ("vendor", wanted.vendor.map(Value::from)),
-        ("allowed_endpoints", list(wanted.allow)),
-        ("daily_usd_cap", wanted.daily.map(Value::from)),
-        ("per_request_usd_cap", wanted.per_request.map(Value::from)),
-        ("monthly_usd_cap", wanted.monthly.map(Value::from)),
-        ("rolling_usd_cap", wanted.rolling.map(Value::from)),
-        ("rolling_hours", wanted.rolling_hours.map(Value::from)),
-        ("lifetime_usd_cap", wanted.lifetime.map(Value::from)),
-        ("max_requests", wanted.max_requests.map(Value::from)),
-        ("uncapped", wanted.uncapped.then_some(Value::Bool(true))),
-        ("expires_in_seconds", wanted.expires_in.map(Value::from)),
-        ("expires_at", wanted.expires_at.map(Value::from)),
-        ("workspace", wanted.workspace.map(Value::from)),
+        ("label", arguments.label.map(Value::from)),
+        ("vendor", arguments.vendor.map(Value::from)),
+        ("allowed_endpoints", list(arguments.allow)),
+        ("daily_usd_cap", arguments.daily.map(Value::from)),
+        (
+            "per_request_usd_cap",
+            arguments.per_request.map(Value::from),
+        ),
+        ("monthly_usd_cap", arguments.monthly.map(Value::from)),
+        ("rolling_usd_cap", arguments.rolling.map(Value::from)),
+        ("rolling_hours", arguments.rolling_hours.map(Value::from)),
+        ("lifetime_usd_cap", arguments.lifetime.map(Value::from)),
+        ("max_requests", arguments.max_requests.map(Value::from)),
+        ("uncapped", arguments.uncapped.then_some(Value::Bool(true))),
+        ("expires_in_seconds", arguments.expires_in.map(Value::from)),
+        ("expires_at", arguments.expires_at.map(Value::from)),
+        ("workspace", arguments.workspace.map(Value::from)),
         (
             "constraints",
             (!constraints.is_empty()).then_some(Value::Object(constraints)),
         ),
-        ("vendor_accounts", list(wanted.vendor_account)),
-        ("idempotency", wanted.idempotency.map(Value::from)),
-        ("derive_scope", wanted.derive_scope.map(Value::from)),
-        ("derive_from", list(wanted.derive_from)),
-        ("worst_case_usd", wanted.worst_case.map(Value::from)),
-        ("budget", wanted.budget.map(Value::from)),
+        ("vendor_accounts", list(arguments.vendor_account)),
+        ("idempotency", arguments.idempotency.map(Value::from)),
+        ("derive_scope", arguments.derive_scope.map(Value::from)),
+        ("derive_from", list(arguments.derive_from)),
+        ("worst_case_usd", arguments.worst_case.map(Value::from)),
+        ("budget", arguments.budget.map(Value::from)),
         (
             "duplicate_window_seconds",
-            wanted.duplicate_window.map(Value::from),
+            arguments.duplicate_window.map(Value::from),
         ),
-        ("duplicate_fields", list(wanted.duplicate_field)),
-        ("metadata", wanted.metadata),
+        ("duplicate_fields", list(arguments.duplicate_field)),
+        ("metadata", arguments.metadata),
     ];
     members
         .into_iter()
