@@ -29,18 +29,21 @@ class Answers:
         self._buffer = b""
         self._skip = 0
 
-    def begun(self, sent: bytes) -> int:
-        """How many answers begin in these bytes."""
-        found = 0
+    def begun(self, sent: bytes) -> list[int]:
+        """Where in these bytes the heads of answers end, one place for each that begins in them."""
+        found = []
+        before = len(self._buffer)
         self._buffer += sent
+        whole = len(self._buffer)
         while self._buffer:
             passed = min(self._skip, len(self._buffer))
             self._buffer, self._skip = self._buffer[passed:], self._skip - passed
             if self._skip or len(self._buffer) < FRAME_HEADER_BYTES:
                 break
             length, kind = int.from_bytes(self._buffer[:3], "big"), self._buffer[3]
-            found += kind == HEADERS_FRAME
             self._skip = FRAME_HEADER_BYTES + length
+            if kind == HEADERS_FRAME:
+                found.append(whole - len(self._buffer) - before + self._skip)
         return found
 
 
@@ -79,6 +82,7 @@ class Relay:
         self._lock = threading.RLock()
         self._lose = 0
         self._lose_every = 1
+        self._lose_after_head = False
         self._begun = 0
         self._keeps_requests = False
         self._keeps_answers = False
@@ -109,14 +113,15 @@ class Relay:
 
     # What it is told
 
-    def lose_answers(self, count: int, every: int = 1) -> None:
+    def lose_answers(self, count: int, every: int = 1, after_head: bool = False) -> None:
         """Cuts the connection when an answer begins, so many times, each time with the next one, or with the second,
-        … The ledger has executed by then."""
+        … The ledger has executed by then. With `after_head` its headers are passed on before."""
         with self._lock:
             self._lose, self._lose_every, self._begun = count, every, 0
+            self._lose_after_head = after_head
 
-    def _loses(self, begun: int) -> bool:
-        self._begun += begun
+    def _loses(self, begun: list[int]) -> bool:
+        self._begun += len(begun)
         if not begun or not self._lose or self._begun < self._lose_every:
             return False
         self._lose, self._begun = self._lose - 1, 0
@@ -209,6 +214,8 @@ class Relay:
                 if connection.cut:
                     connection.unheard += arrived
                 elif self._loses(begun):
+                    if self._lose_after_head:
+                        _send(connection.envoy, arrived[: begun[-1]])
                     break
                 elif self._keeps_answers or connection.answers:
                     connection.answers += arrived

@@ -70,9 +70,12 @@ def expect_served(kb: Keybrake, key: VaultKey) -> None:
     assert seconds < RESERVE_DEADLINE_S + SLACK_S
 
 
-def test_a_reserve_whose_answer_got_lost_is_repeated_and_debits_once(kb: Keybrake, relay: Relay) -> None:
+@pytest.mark.parametrize("after_head", [False, True], ids=["whole", "behind its headers"])
+def test_a_reserve_whose_answer_got_lost_is_repeated_and_debits_once(
+    kb: Keybrake, relay: Relay, after_head: bool
+) -> None:
     key, name, lost = known_key(kb, "5.00"), fresh_key("lost"), relay.lost
-    relay.lose_answers(1)
+    relay.lose_answers(1, after_head=after_head)
     answer = kb.charge(key, CENTS, idempotency_key=name)
     assert relay.lost == lost + 1
     assert answer.status_code == 200, answer.text

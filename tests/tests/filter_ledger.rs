@@ -43,6 +43,20 @@ fn a_silent_ledger_is_a_503_and_a_release() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_no_answer_and_the_batch_is_sent_again() {
+    let mut world = World::new();
+    let stream = world.charge_to_reserve("k-1");
+    let reserve = reserve_id(&world);
+    let batch = world.batches().remove(0);
+    world.envoy_cuts(&batch);
+    assert_eq!(world.status(stream), None);
+    world.advance(100);
+    assert_eq!(reserve_id(&world), reserve);
+    world.settle_ledger();
+    assert_eq!(world.vendor_calls().len(), 1);
+}
+
+#[test]
 fn a_yes_that_comes_too_late_is_released() {
     let mut world = World::new();
     let stream = world.charge_to_reserve("k-1");

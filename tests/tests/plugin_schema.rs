@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keybrake_policy::config::PluginConfig;
-use keybrake_policy::pack;
 use serde_json::{Value, json};
 
 fn read(path: &str) -> String {
@@ -62,7 +61,7 @@ fn the_schema_knows_every_built_in_pack() {
             .iter()
             .map(|name| name.as_str().unwrap())
             .collect();
-    assert_eq!(listed, pack::builtin_names().collect());
+    assert_eq!(listed, keybrake_pack::builtin_names().collect());
 }
 
 #[test]

@@ -64,8 +64,13 @@ fn files(below: &str, extensions: &[&str]) -> Vec<(PathBuf, String)> {
 #[test]
 fn crates_depend_only_along_the_arrows() {
     let allowed: BTreeMap<&str, BTreeSet<&str>> = [
-        ("keybrake-contract", vec![]),
-        ("keybrake-policy", vec!["keybrake-contract"]),
+        ("keybrake-text", vec![]),
+        ("keybrake-contract", vec!["keybrake-text"]),
+        ("keybrake-pack", vec!["keybrake-text", "keybrake-contract"]),
+        (
+            "keybrake-policy",
+            vec!["keybrake-text", "keybrake-contract", "keybrake-pack"],
+        ),
         (
             "keybrake-filter",
             vec!["keybrake-contract", "keybrake-policy"],
@@ -73,13 +78,14 @@ fn crates_depend_only_along_the_arrows() {
         ("keybrake-module", vec!["keybrake-filter"]),
         (
             "keybrake-ledger",
-            vec!["keybrake-contract", "keybrake-policy"],
+            vec!["keybrake-contract", "keybrake-pack", "keybrake-policy"],
         ),
         ("keybrake-sandbox", vec![]),
         (
             "keybrake-tests",
             vec![
                 "keybrake-contract",
+                "keybrake-pack",
                 "keybrake-policy",
                 "keybrake-filter",
                 "keybrake-ledger",
@@ -107,11 +113,20 @@ fn crates_depend_only_along_the_arrows() {
 
 #[test]
 fn the_core_uses_only_the_few_crates_it_is_allowed() {
-    let core = ["serde", "serde_json", "sha2", "hex", "keybrake-contract"];
+    let core = [
+        "serde",
+        "serde_json",
+        "sha2",
+        "hex",
+        "keybrake-text",
+        "keybrake-contract",
+    ];
     let allowed = |name: &str| -> Vec<&str> {
         match name {
+            "keybrake-text" => vec!["serde", "serde_json"],
             "keybrake-contract" => core.to_vec(),
-            "keybrake-policy" => [&core[..], &["base64"]].concat(),
+            "keybrake-pack" => [&core[..], &["lz4_flex"]].concat(),
+            "keybrake-policy" => [&core[..], &["keybrake-pack", "base64"]].concat(),
             "keybrake-filter" => [
                 &core[..],
                 &["keybrake-policy", "proxy-wasm", "log", "base64"],
@@ -152,7 +167,13 @@ fn pure_rooms_see_no_host_clock_socket_or_sql() {
         "std::thread",
         "tokio",
     ];
-    let rooms = ["src/contract/src", "src/policy/src", "src/ledger/src/book"];
+    let rooms = [
+        "src/text/src",
+        "src/contract/src",
+        "src/pack/src",
+        "src/policy/src",
+        "src/ledger/src/book",
+    ];
     for (path, text) in rooms.into_iter().flat_map(|room| files(room, &[".rs"])) {
         if path.to_string_lossy().ends_with("_tests.rs") {
             continue;

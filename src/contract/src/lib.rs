@@ -14,6 +14,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod money;
 pub mod refusal;
+pub mod results;
 pub mod vault_key;
 pub mod wire;
 

@@ -111,6 +111,23 @@ impl RefusalCode {
     }
 }
 
+impl RefusalCode {
+    /// The code as it crosses the wire: as callers see it, but for the two that share one.
+    #[must_use]
+    pub const fn wire(self) -> &'static str {
+        match self {
+            Self::EncodingNotAccepted => "encoding_not_accepted",
+            other => other.as_str(),
+        }
+    }
+
+    /// The code that crosses the wire as this.
+    #[must_use]
+    pub fn from_wire(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.wire() == text)
+    }
+}
+
 impl fmt::Display for RefusalCode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
@@ -182,11 +199,8 @@ mod tests {
     fn the_wire_form_is_the_code_but_for_the_two_that_share_one() {
         for code in RefusalCode::ALL {
             let wire = serde_json::to_string(&code).unwrap();
-            let expected = match code {
-                RefusalCode::EncodingNotAccepted => "encoding_not_accepted",
-                other => other.as_str(),
-            };
-            assert_eq!(wire, format!("\"{expected}\""));
+            assert_eq!(wire, format!("\"{}\"", code.wire()));
+            assert_eq!(RefusalCode::from_wire(code.wire()), Some(code));
         }
     }
 }

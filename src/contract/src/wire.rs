@@ -5,6 +5,7 @@
 //! message (`golden/`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,13 @@ impl Command {
             Self::RefusalCount(count) => count.id,
         }
     }
+
+    /// The command as it crosses the wire.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // It holds texts, numbers and maps with text keys: nothing that could fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
 }
 
 /// What is known of a request, for the record and the audit. Never a credential, never a body.
@@ -93,8 +101,8 @@ pub struct Reserve {
     /// The grant the request was checked against. `None`: none known yet; the answer is the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_version: Option<u64>,
-    /// For record and audit.
-    pub request: RequestFacts,
+    /// For record and audit. Shared: who asks again says the same.
+    pub request: Arc<RequestFacts>,
     /// How it would be forwarded.
     pub forward: Forward,
     /// What the request says that it costs. The ledger prices it.
@@ -323,7 +331,7 @@ pub struct Refused {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
     /// For the audit.
-    pub request: RequestFacts,
+    pub request: Arc<RequestFacts>,
     /// Amount and currency, when they could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Minor>,

@@ -20,6 +20,12 @@ pub(crate) fn headers(kind: MapType) -> HeaderBytes {
         .collect()
 }
 
+/// One header of a map that there is; `None`: it is not in it, or no text. (Of a map that there is not the SDK panics.)
+pub(crate) fn header(kind: MapType, name: &str) -> Option<String> {
+    let value = hostcalls::get_map_value_bytes(kind, name).ok()??;
+    String::from_utf8(value).ok()
+}
+
 /// The first `size` bytes of a buffer.
 pub(crate) fn buffer(kind: BufferType, size: usize) -> Bytes {
     if size == 0 {

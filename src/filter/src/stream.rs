@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use keybrake_policy::life::gate::AfterHeaders;
-use keybrake_policy::life::{RequestNumber, StreamId};
-use keybrake_policy::read::RawRequest;
+use keybrake_policy::life::{Millis, RequestNumber, StreamId};
+use keybrake_policy::read::{JudgedHeaders, RawRequest};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -25,7 +25,7 @@ enum State {
     New,
     /// The headers are here, the body is not.
     WaitingForBody {
-        headers: HeaderBytes,
+        judged: Box<JudgedHeaders>,
         request_id: String,
     },
     /// The gate has it.
@@ -43,29 +43,26 @@ impl Stream {
         }
     }
 
-    /// The request is here to its last byte.
-    fn complete(&mut self, headers: &HeaderBytes, request_id: &str, body: &[u8]) {
-        let Some(worker) = &self.worker else { return };
-        let raw = RawRequest {
-            headers,
-            body,
-            request_id,
-        };
-        let now = clock::now();
-        let opened = worker.gate.borrow_mut().complete(now, self.id, &raw);
+    /// The gate has the request, or is done with it.
+    fn opened(&mut self, now: Millis, opened: Option<RequestNumber>) {
         self.state = opened.map_or(State::Closed, State::Open);
-        worker.after_stream(now, self.id);
+        if let Some(worker) = &self.worker {
+            worker.after_stream(now, self.id);
+        }
     }
 
     /// The body is here, or more of it than is allowed.
     fn body_complete(&mut self, size: usize) {
-        if let State::WaitingForBody {
-            headers,
-            request_id,
-        } = std::mem::replace(&mut self.state, State::Closed)
+        if let State::WaitingForBody { judged, request_id } =
+            std::mem::replace(&mut self.state, State::Closed)
+            && let Some(worker) = &self.worker
         {
             let body = host::buffer(BufferType::HttpRequestBody, size);
-            self.complete(&headers, &request_id, &body);
+            let now = clock::now();
+            let mut gate = worker.gate.borrow_mut();
+            let opened = gate.body(now, self.id, *judged, &body, &request_id);
+            drop(gate);
+            self.opened(now, opened);
         }
     }
 
@@ -108,28 +105,24 @@ impl HttpContext for Stream {
         #[cfg(feature = "fail_points")]
         crate::fail_points::on_headers(&headers, worker);
         let request_id = request_id(&headers, self.id);
-        if end_of_stream {
-            self.complete(&headers, &request_id, b"");
-            return Action::Pause;
-        }
         let raw = RawRequest {
             headers: &headers,
             body: b"",
             request_id: &request_id,
         };
         let now = clock::now();
-        let after = worker.gate.borrow_mut().headers(now, self.id, &raw);
+        let mut gate = worker.gate.borrow_mut();
+        let after = if end_of_stream {
+            AfterHeaders::Opened(gate.complete(now, self.id, &raw))
+        } else {
+            gate.headers(now, self.id, &raw)
+        };
+        drop(gate);
         match after {
-            AfterHeaders::WaitForBody => {
-                self.state = State::WaitingForBody {
-                    headers,
-                    request_id,
-                };
+            AfterHeaders::WaitForBody(judged) => {
+                self.state = State::WaitingForBody { judged, request_id };
             }
-            AfterHeaders::Turned(opened) => {
-                self.state = opened.map_or(State::Closed, State::Open);
-                worker.after_stream(now, self.id);
-            }
+            AfterHeaders::Opened(opened) => self.opened(now, opened),
         }
         Action::Pause
     }

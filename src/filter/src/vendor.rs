@@ -57,17 +57,36 @@ pub fn ended<'a>(headers: &'a [(Vec<u8>, Vec<u8>)], body: &'a [u8]) -> Ended<'a>
     })
 }
 
-/// The headers of a detached call, pseudo headers included. `None`: one of them cannot be sent, so nothing may be.
-pub(crate) fn headers(vendor: &Vendor, call: &VendorCall) -> Option<Vec<(String, String)>> {
-    let permit = call.permit();
-    let mut headers = vec![
-        (":method".to_owned(), permit.method().to_owned()),
-        (":path".to_owned(), permit.path_and_query()),
-        (":authority".to_owned(), vendor.authority.clone()),
-        (":scheme".to_owned(), "https".to_owned()),
-    ];
-    for (name, value) in permit.headers_to_send(call.hold().id()) {
-        headers.push((name, String::from_utf8(value).ok()?));
+/// What of a detached call's headers is put together for it.
+pub(crate) struct Made {
+    path: String,
+    hold: String,
+}
+
+impl Made {
+    pub(crate) fn of(call: &VendorCall) -> Self {
+        Self {
+            path: call.permit().path_and_query(),
+            hold: call.hold().id().to_string(),
+        }
     }
-    Some(headers)
+
+    /// The headers of the call, pseudo headers included. `None`: one of them cannot be sent, so nothing may be.
+    pub(crate) fn headers<'a>(
+        &'a self,
+        vendor: &'a Vendor,
+        call: &'a VendorCall,
+    ) -> Option<Vec<(&'a str, &'a str)>> {
+        let permit = call.permit();
+        let mut headers = vec![
+            (":method", permit.method()),
+            (":path", self.path.as_str()),
+            (":authority", vendor.authority.as_str()),
+            (":scheme", "https"),
+        ];
+        for (name, value) in permit.headers_to_send(&self.hold) {
+            headers.push((name, std::str::from_utf8(value).ok()?));
+        }
+        Some(headers)
+    }
 }

@@ -146,11 +146,8 @@ impl Worker {
     fn call_vendor(&self, now: Millis, number: RequestNumber, call: &VendorCall) {
         let vendor = self.config.vendors.get(call.permit().vendor());
         let token = vendor.and_then(|vendor| {
-            let headers = vendor::headers(vendor, call)?;
-            let headers = headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect();
+            let made = vendor::Made::of(call);
+            let headers = made.headers(vendor, call)?;
             let timeout = u64::from(self.config.forward_timeout_ms);
             host::call(&vendor.cluster, headers, call.permit().body(), timeout).ok()
         });
@@ -200,21 +197,36 @@ impl Worker {
         let Some(call) = self.calls.borrow_mut().remove(&token) else {
             return;
         };
-        let headers = match num_headers {
-            0 => Vec::new(),
-            _ => host::headers(MapType::HttpCallResponseHeaders),
-        };
+        let kind = MapType::HttpCallResponseHeaders;
         let body = host::buffer(BufferType::HttpCallResponseBody, body_size);
-        let mut gate = self.gate.borrow_mut();
         match call {
             CallOut::Batch(number, sent_at) => {
                 self.metrics.callout(now.saturating_sub(sent_at));
-                gate.batch_replied(now, number, batch_reply(&headers, &body));
+                // An answer that broke off has no header map at all, which must not be asked for.
+                let header = |name| match num_headers {
+                    0 => None,
+                    _ => host::header(kind, name),
+                };
+                let reply = BatchReply::Answer {
+                    status: header(":status")
+                        .and_then(|text| text.parse().ok())
+                        .unwrap_or_default(),
+                    marked: header(LEDGER_HEADER).is_some_and(|text| text == LEDGER_HEADER_VALUE),
+                    body: &body,
+                };
+                self.gate.borrow_mut().batch_replied(now, number, reply);
             }
-            CallOut::Vendor(number) => match vendor::ended(&headers, &body) {
-                Ended::Answered(answer) => gate.vendor_answered(now, number, answer),
-                Ended::Failed(failure) => gate.vendor_failed(now, number, failure),
-            },
+            CallOut::Vendor(number) => {
+                let headers = match num_headers {
+                    0 => Vec::new(),
+                    _ => host::headers(kind),
+                };
+                let mut gate = self.gate.borrow_mut();
+                match vendor::ended(&headers, &body) {
+                    Ended::Answered(answer) => gate.vendor_answered(now, number, answer),
+                    Ended::Failed(failure) => gate.vendor_failed(now, number, failure),
+                }
+            }
         }
     }
 
@@ -239,22 +251,6 @@ impl Worker {
     /// Whether nothing is open, on its way, or awaited.
     pub(crate) fn is_idle(&self) -> bool {
         self.gate.borrow().is_idle() && self.calls.borrow().is_empty()
-    }
-}
-
-fn batch_reply<'a>(headers: &[(Vec<u8>, Vec<u8>)], body: &'a [u8]) -> BatchReply<'a> {
-    let value = |wanted: &str| {
-        headers
-            .iter()
-            .find(|(name, _)| name == wanted.as_bytes())
-            .and_then(|(_, value)| std::str::from_utf8(value).ok())
-    };
-    BatchReply::Answer {
-        status: value(":status")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default(),
-        marked: value(LEDGER_HEADER) == Some(LEDGER_HEADER_VALUE),
-        body,
     }
 }
 

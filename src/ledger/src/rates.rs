@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use keybrake_contract::money::Currency;
-use keybrake_policy::pack::Pack;
+use keybrake_pack::Pack;
 use serde::Deserialize;
 
 use crate::book::{QuotedRate, Rates};
@@ -121,7 +121,7 @@ impl RateTable {
 
 #[cfg(test)]
 mod tests {
-    use keybrake_policy::pack::builtin;
+    use keybrake_pack::builtin;
 
     use super::*;
 
@@ -135,7 +135,7 @@ mod tests {
             r#"{"currency": "EUR", "usd": "1.0845"}, {"currency": "jpy", "usd": "0.0066"}, {"currency": "kwd", "usd": "3.25"}"#,
         )
         .unwrap();
-        let stripe = Pack::parse(builtin("stripe").unwrap()).unwrap();
+        let stripe = Pack::parse(&builtin("stripe").unwrap()).unwrap();
         let rates = table.at(&stripe);
         for (currency, shown) in [("eur", "0.010845"), ("jpy", "0.0066"), ("kwd", "0.00325")] {
             let currency = Currency::parse(currency).unwrap();

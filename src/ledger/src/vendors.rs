@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keybrake_contract::grant::AllowedEndpoint;
-use keybrake_policy::pack::{self, Class, Pack};
+use keybrake_pack::{Class, Pack};
 
 /// Most near matches that are shown.
 const MAX_NEAR: usize = 3;
@@ -52,9 +52,9 @@ impl Vendors {
     /// [`InvalidVendors`] for the first file that cannot be used.
     pub fn load(folder: Option<&Path>) -> Result<Self, InvalidVendors> {
         let mut packs = BTreeMap::new();
-        for name in pack::builtin_names() {
-            let text = pack::builtin(name).unwrap_or_default();
-            let pack = parse(text, &format!("built-in pack {name}"))?;
+        for name in keybrake_pack::builtin_names() {
+            let text = keybrake_pack::builtin(name).unwrap_or_default();
+            let pack = parse(&text, &format!("built-in pack {name}"))?;
             packs.insert(pack.vendor().to_owned(), pack);
         }
         let mut own = BTreeMap::new();
@@ -257,10 +257,10 @@ mod tests {
             Vendors::load(Some(&missing)),
             Err(InvalidVendors::Unreadable { .. })
         ));
-        let stripe = pack::builtin("stripe").unwrap();
-        std::fs::write(folder.path().join("x.json"), stripe).unwrap();
+        let stripe = keybrake_pack::builtin("stripe").unwrap();
+        std::fs::write(folder.path().join("x.json"), &stripe).unwrap();
         assert!(Vendors::load(Some(folder.path())).is_ok());
-        std::fs::write(folder.path().join("y.json"), stripe).unwrap();
+        std::fs::write(folder.path().join("y.json"), &stripe).unwrap();
         assert!(matches!(
             Vendors::load(Some(folder.path())),
             Err(InvalidVendors::Twice { .. })

@@ -4,11 +4,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::pack::{self, Pack};
+use keybrake_text::document::{self, Mistake, Raw};
+use keybrake_text::json::text_of;
+use keybrake_text::record;
 
 /// The filter's configuration. Every figure lies within its bounds.
 #[derive(Debug, Clone)]
@@ -62,49 +63,43 @@ impl PluginConfig {
     /// # Errors
     /// [`InvalidConfig`] names the field and what is allowed.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidConfig> {
-        // As text, like packs: the reader for bytes would be a second copy of all its code.
         let text = std::str::from_utf8(bytes).map_err(|error| InvalidConfig(error.to_string()))?;
-        if !text.trim_start().starts_with('{') {
-            return Err(InvalidConfig("wants one JSON object".to_owned()));
-        }
-        compile(serde_json::from_str(text).map_err(|error| InvalidConfig(error.to_string()))?)
+        compile(document::read(text).map_err(first)?)
     }
 }
 
-/// The JSON form. Figures are kept as values so that a wrong one can be named.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigDto<'a> {
-    commands_cluster: Value,
-    #[serde(borrow)]
-    vendors: &'a RawValue,
-    ledger_timeout_ms: Option<Value>,
-    reserve_deadline_ms: Option<Value>,
-    settle_wait_ms: Option<Value>,
-    forward_timeout_ms: Option<Value>,
-    in_flight_patience_ms: Option<Value>,
-    max_open_requests: Option<Value>,
-    max_request_bytes: Option<Value>,
-    grant_cache: Option<Value>,
-    batch_max_commands: Option<Value>,
-    batch_max_bytes: Option<Value>,
+record! {
+    /// The JSON form. Figures are kept as values so that a wrong one can be named with its bounds.
+    struct ConfigDto {
+        commands_cluster: Value,
+        vendors: Vec<Raw>,
+        ledger_timeout_ms: Option<Value>,
+        reserve_deadline_ms: Option<Value>,
+        settle_wait_ms: Option<Value>,
+        forward_timeout_ms: Option<Value>,
+        in_flight_patience_ms: Option<Value>,
+        max_open_requests: Option<Value>,
+        max_request_bytes: Option<Value>,
+        grant_cache: Option<Value>,
+        batch_max_commands: Option<Value>,
+        batch_max_bytes: Option<Value>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VendorDto<'a> {
-    #[serde(borrow)]
-    pack: &'a RawValue,
-    cluster: Value,
-    prefix: Option<Value>,
-    hosts: Option<Value>,
-    authority: Option<Value>,
-    credential: Option<Value>,
+record! {
+    struct VendorDto {
+        pack: Raw,
+        cluster: Value,
+        prefix: Option<Value>,
+        hosts: Option<Value>,
+        authority: Option<Value>,
+        credential: Option<Value>,
+    }
 }
 
 type Made<T> = Result<T, InvalidConfig>;
 
-fn compile(dto: ConfigDto<'_>) -> Made<PluginConfig> {
+fn compile(dto: ConfigDto) -> Made<PluginConfig> {
     let ConfigDto {
         commands_cluster,
         vendors,
@@ -161,15 +156,11 @@ fn compile(dto: ConfigDto<'_>) -> Made<PluginConfig> {
     })
 }
 
-/// Each part is read by itself, so that what is wrong in it is told with its place.
-fn compile_vendors(raw: &RawValue) -> Made<Vec<Vendor>> {
-    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
-        return wrong("vendors", "a list of objects, at least one");
-    };
+fn compile_vendors(entries: Vec<Raw>) -> Made<Vec<Vendor>> {
     let vendors = entries
         .into_iter()
         .enumerate()
-        .map(|(position, raw)| compile_vendor(&format!("vendors[{position}]"), raw))
+        .map(|(position, Raw(raw))| compile_vendor(&format!("vendors[{position}]"), &raw))
         .collect::<Made<Vec<_>>>()?;
     if vendors.is_empty() {
         return wrong("vendors", "at least one");
@@ -178,10 +169,7 @@ fn compile_vendors(raw: &RawValue) -> Made<Vec<Vendor>> {
     Ok(vendors)
 }
 
-fn compile_vendor(at: &str, raw: &RawValue) -> Made<Vendor> {
-    if !raw.get().starts_with('{') {
-        return wrong(at, "an object");
-    }
+fn compile_vendor(at: &str, raw: &str) -> Made<Vendor> {
     let VendorDto {
         pack,
         cluster,
@@ -189,8 +177,8 @@ fn compile_vendor(at: &str, raw: &RawValue) -> Made<Vendor> {
         hosts,
         authority,
         credential,
-    } = serde_json::from_str(raw.get()).map_err(|error| InvalidConfig(format!("{at}: {error}")))?;
-    let pack = compile_pack(at, pack)?;
+    } = document::read_at(at, raw).map_err(first)?;
+    let pack = compile_pack(at, &pack)?;
     let prefix = prefix
         .map(|value| compile_prefix(&format!("{at}.prefix"), &value))
         .transpose()?;
@@ -216,15 +204,12 @@ fn compile_vendor(at: &str, raw: &RawValue) -> Made<Vendor> {
     })
 }
 
-fn compile_pack(at: &str, raw: &RawValue) -> Made<Pack> {
-    let text = raw.get();
-    if text.starts_with('{') {
-        return Pack::parse(text).map_err(|error| InvalidConfig(format!("{at}.{error}")));
-    }
-    let found = serde_json::from_str::<String>(text)
-        .ok()
-        .and_then(|name| pack::builtin(&name));
-    let Some(text) = found else {
+fn compile_pack(at: &str, Raw(raw): &Raw) -> Made<Pack> {
+    let text = match text_of(raw) {
+        Some(name) => pack::builtin(&name),
+        None => raw.starts_with('{').then(|| raw.clone()),
+    };
+    let Some(text) = text else {
         let names: Vec<&str> = pack::builtin_names().collect();
         return wrong(
             &format!("{at}.pack"),
@@ -234,7 +219,7 @@ fn compile_pack(at: &str, raw: &RawValue) -> Made<Pack> {
             ),
         );
     };
-    Pack::parse(text).map_err(|error| InvalidConfig(format!("{at}.{error}")))
+    Pack::parse(&text).map_err(|error| InvalidConfig(format!("{at}.{error}")))
 }
 
 fn compile_prefix(at: &str, value: &Value) -> Made<String> {
@@ -351,6 +336,24 @@ fn number(
 /// A configuration that cannot be used: which field, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidConfig(String);
+
+impl From<Mistake> for InvalidConfig {
+    fn from(Mistake { at, problem }: Mistake) -> Self {
+        if at.is_empty() {
+            Self(problem)
+        } else {
+            Self(format!("{at}: {problem}"))
+        }
+    }
+}
+
+/// Envoy's log has room for one mistake.
+fn first(mistakes: Vec<Mistake>) -> InvalidConfig {
+    let mut mistakes = mistakes.into_iter().map(InvalidConfig::from);
+    mistakes
+        .next()
+        .unwrap_or_else(|| InvalidConfig("cannot be read".to_owned()))
+}
 
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

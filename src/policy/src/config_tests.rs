@@ -131,13 +131,13 @@ fn mistakes_name_the_field_and_what_is_allowed() {
             "in_flight_patience_ms",
         ),
         ("[]".to_owned(), "", "vendors: at least one"),
+        ("{}".to_owned(), "", "vendors: wants a list"),
+        ("[5]".to_owned(), "", "vendors[0]: wants an object"),
         (
-            "{}".to_owned(),
+            r#"["stripe", "c"]"#.to_owned(),
             "",
-            "vendors: a list of objects, at least one",
+            "vendors[0]: wants an object",
         ),
-        ("[5]".to_owned(), "", "vendors[0]: an object"),
-        (r#"["stripe", "c"]"#.to_owned(), "", "vendors[0]: an object"),
         (vendor(""), "", "vendors[0]: wants prefix or hosts"),
         (
             vendor(r#", "hosts": "api.stripe.com""#),
@@ -181,7 +181,7 @@ fn mistakes_name_the_field_and_what_is_allowed() {
         (
             r#"[{"pack": "stipe", "cluster": "c", "prefix": "/a"}]"#.to_owned(),
             "",
-            "or the name of one of: stripe",
+            "or the name of one of: resend, stripe, twilio",
         ),
         (
             r#"[{"pack": 7, "cluster": "c", "prefix": "/a"}]"#.to_owned(),
@@ -191,7 +191,7 @@ fn mistakes_name_the_field_and_what_is_allowed() {
         (
             r#"[{"pack": {"vendor": "x"}, "cluster": "c", "prefix": "/a"}]"#.to_owned(),
             "",
-            "missing field `hosts`",
+            "vendors[0].pack: missing field `hosts`",
         ),
         (
             r#"[{"pack": "stripe", "prefix": "/a"}]"#.to_owned(),

@@ -9,12 +9,14 @@ use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::vault_key;
 use keybrake_contract::wire::{AttemptOutcome, Cost};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 
 use crate::config::PluginConfig;
 use crate::outcome::{VendorAnswer, judge};
 use crate::pack::{Class, CredentialPlace, Pack};
 use crate::read::{RawRequest, read};
+use keybrake_text::document;
 
 /// How the cases of one file went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,8 +55,17 @@ struct Request {
 #[serde(deny_unknown_fields)]
 struct ReadAs {
     operation: String,
+    #[serde(deserialize_with = "class")]
     class: Class,
     cost: Cost,
+}
+
+fn class<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Class, D::Error> {
+    let read = document::read(&Value::deserialize(deserializer)?.to_string());
+    read.map_err(|mistakes| {
+        let problems = mistakes.into_iter().map(|mistake| mistake.problem);
+        D::Error::custom(problems.collect::<String>())
+    })
 }
 
 #[derive(Deserialize)]
@@ -255,7 +266,7 @@ mod tests {
             let mut count = 0;
             for file in std::fs::read_dir(&folder).unwrap() {
                 let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-                let judged = judge_cases(builtin(vendor).unwrap(), &text).unwrap();
+                let judged = judge_cases(&builtin(vendor).unwrap(), &text).unwrap();
                 assert_eq!(judged.failures, Vec::<String>::new(), "{vendor}");
                 count += judged.cases;
             }
@@ -270,7 +281,7 @@ mod tests {
         let case = format!(
             r#"[{{"name": "n", "request": {{"method": "GET", "path": "/v1/charges"}}, {rest}}}]"#
         );
-        let judged = judge_cases(builtin("stripe").unwrap(), &case).unwrap();
+        let judged = judge_cases(&builtin("stripe").unwrap(), &case).unwrap();
         assert_eq!(judged.cases, 1);
         judged.failures
     }
@@ -317,7 +328,7 @@ mod tests {
     fn what_is_no_pack_and_what_are_no_cases_is_an_error() {
         assert!(judge_cases("{}", "[]").is_err());
         let stripe = builtin("stripe").unwrap();
-        assert!(judge_cases(stripe, "{}").is_err());
-        assert_eq!(judge_cases(stripe, "[]").unwrap(), Judged::default());
+        assert!(judge_cases(&stripe, "{}").is_err());
+        assert_eq!(judge_cases(&stripe, "[]").unwrap(), Judged::default());
     }
 }

@@ -7,13 +7,13 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+use keybrake_pack as pack;
+
 pub mod authorize;
 pub mod config;
 mod fingerprint;
 pub mod golden;
 pub mod life;
 pub mod outcome;
-pub mod pack;
 pub mod read;
 pub mod refusal;
-mod text;

@@ -1,7 +1,5 @@
 //! What a vendor's answer says about the attempt, by the pack's table.
 
-mod members;
-
 use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{AttemptOutcome, Executed, ExecutedMoney, StoredAnswer};
@@ -9,8 +7,8 @@ use serde_json::Value;
 
 use crate::pack::{AnswerRules, Endpoint, MoneyState, Pack, RuledOutcome};
 use crate::refusal::{Answer, REASON, Shape};
-use crate::text::Text;
-use members::{Members, text_of};
+use keybrake_text::bytes::Text;
+use keybrake_text::json::{Members, text_of};
 
 /// A vendor's answer as Envoy gives it.
 #[derive(Clone, Copy)]

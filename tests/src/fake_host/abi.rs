@@ -61,6 +61,9 @@ fn write_map(map: &Headers) -> Vec<u8> {
     bytes
 }
 
+/// The headers of a call-out's answer, as kinds of header maps go.
+const CALL_RESPONSE_HEADERS: u32 = 6;
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_log(level: u32, data: *const u8, size: usize) -> Status {
     let line = unsafe { text(data, size) };
@@ -152,6 +155,10 @@ unsafe extern "C" fn proxy_get_header_map_value(
 ) -> Status {
     let key = unsafe { text(key, key_size) };
     let map = HOST.with_borrow(|host| host.map(kind));
+    if kind == CALL_RESPONSE_HEADERS && map.is_empty() {
+        // Envoy has no such map for an answer that broke off.
+        return Status::BadArgument;
+    }
     match map.into_iter().find(|(name, _)| *name == key) {
         Some((_, value)) => {
             unsafe { hand_out(value, data, size) };

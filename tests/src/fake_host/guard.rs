@@ -92,7 +92,7 @@ impl Guard {
         );
         let reserve = self.admitted.remove(&id).expect("just found");
         self.spent.insert(id);
-        self.forwarded.insert(reserve.request.request_id);
+        self.forwarded.insert(reserve.request.request_id.clone());
         self.forwards += 1;
         assert!(
             header(&call.headers, "authorization").is_none(),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use keybrake_pack::{Class, InvalidPack, Pack};
 use keybrake_policy::golden::judge_cases;
-use keybrake_policy::pack::{Class, InvalidPack, Pack};
 use serde_json::{Value, json};
 
 use crate::cli::table::table;
@@ -240,7 +240,7 @@ fn list(folder: Option<&Path>, as_json: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use keybrake_policy::pack::builtin;
+    use keybrake_pack::builtin;
 
     use super::*;
 
@@ -259,11 +259,11 @@ mod tests {
             ("{".to_owned(), 1),
         ] {
             std::fs::write(&file, &cases).unwrap();
-            let found = judge(stripe, Some(folder.path())).unwrap();
+            let found = judge(&stripe, Some(folder.path())).unwrap();
             assert_eq!(found.failures.len(), failures, "{cases}: {found:?}");
             assert_eq!(found.is_right(), failures == 0);
         }
-        let missing = judge(stripe, Some(&folder.path().join("none")));
+        let missing = judge(&stripe, Some(&folder.path().join("none")));
         assert_eq!(missing.unwrap_err().code, 2);
     }
 

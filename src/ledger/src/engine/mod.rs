@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 use jiff::tz::TimeZone;
 use keybrake_contract::ids::HoldId;
 use keybrake_contract::wire::CommandAnswer;
-use keybrake_policy::pack::Pack;
+use keybrake_pack::Pack;
 use tokio::sync::{Mutex, oneshot, watch};
 
 use self::heads::Signer;

@@ -2,6 +2,8 @@
 //!
 //! Here: reading one command and the bounds of its fields. Not here: reading the batch around it (`http`), executing it.
 
+use std::sync::Arc;
+
 use keybrake_contract::digest::Digest;
 use keybrake_contract::ids::CommandId;
 use keybrake_contract::wire::{
@@ -233,12 +235,20 @@ fn without_null(command: &mut Command) {
     let mut texts: Vec<&mut String> = Vec::new();
     match command {
         Command::Reserve(reserve) => {
-            texts.extend(facts(&mut reserve.request).into_iter().flatten());
+            texts.extend(
+                facts(Arc::make_mut(&mut reserve.request))
+                    .into_iter()
+                    .flatten(),
+            );
             let idempotency = reserve.idempotency.as_mut();
             texts.extend(idempotency.and_then(|given| given.client_key.as_mut()));
         }
         Command::Refused(refused) => {
-            texts.extend(facts(&mut refused.request).into_iter().flatten());
+            texts.extend(
+                facts(Arc::make_mut(&mut refused.request))
+                    .into_iter()
+                    .flatten(),
+            );
             texts.extend(refused.idempotency_key.as_mut());
         }
         Command::Outcome(outcome) => {

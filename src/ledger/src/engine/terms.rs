@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use keybrake_policy::pack::Pack;
+use keybrake_pack::Pack;
 
 use crate::book::Rates;
 use crate::rates::RateTable;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use keybrake_contract::ids::HoldId;
-use keybrake_policy::pack::EvidenceRules;
+use keybrake_pack::EvidenceRules;
 
 use super::report::Why;
 use super::search::Wanted;

@@ -1,8 +1,8 @@
 //! What a retrieved object says about the request that made it: the pack's own rules, as if it were the answer.
 
 use keybrake_contract::wire::{AttemptOutcome, Executed, ExecutedMoney, StoredAnswer};
+use keybrake_pack::{Class, Endpoint, EvidenceRules, Pack};
 use keybrake_policy::outcome::{VendorAnswer, judge};
-use keybrake_policy::pack::{Class, Endpoint, EvidenceRules, Pack};
 use serde_json::Value;
 
 use crate::book::Finding;

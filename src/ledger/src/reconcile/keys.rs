@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use keybrake_contract::grant::{AllowedEndpoint, Grant, IdempotencyRule};
-use keybrake_policy::pack::{EvidenceRules, Pack};
+use keybrake_pack::{EvidenceRules, Pack};
 
 use crate::engine::{IssueError, Ledger, QueryError};
 use crate::model::{Caps, IssuedKey, KeyFilter, KeyStatus, NewKey};

@@ -1,6 +1,6 @@
 //! One page of a vendor's events, read strictly: what does not look as the pack says is no page.
 
-use keybrake_policy::pack::EventRules;
+use keybrake_pack::EventRules;
 use serde_json::Value;
 
 use super::search::Stretch;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keybrake_contract::ids::HoldId;
-use keybrake_policy::pack::{EvidenceRules, Pack};
+use keybrake_pack::{EvidenceRules, Pack};
 
 use super::absence::{Nothing, READS};
 use super::calls::ReadError;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use keybrake_contract::ids::HoldId;
-use keybrake_policy::pack::{EvidenceRules, Pack};
+use keybrake_pack::{EvidenceRules, Pack};
 
 use super::SKEW_MS;
 use super::page::Event;
@@ -45,7 +45,7 @@ pub fn wanted(request: &UnknownRequest, pack: Option<&Pack>) -> Result<Wanted, W
         return Err(Why::ConnectedAccount);
     }
     let rules = pack.and_then(Pack::evidence).ok_or(Why::NoEvidence)?;
-    if !rules.operations.contains_key(&entry.operation) {
+    if rules.operations.get(&entry.operation).is_none() {
         return Err(Why::OtherOperation);
     }
     let idempotency_key = entry.idempotency_key.clone().ok_or(Why::NoKey)?;

@@ -3,7 +3,7 @@
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::{Executed, ExecutedMoney};
-use keybrake_policy::pack::{EvidenceRules, Pack, builtin};
+use keybrake_pack::{EvidenceRules, Pack, builtin};
 use serde_json::{Value, json};
 
 use super::absence::{Memory, Nothing};
@@ -20,7 +20,7 @@ const T: i64 = 1_795_435_200_000;
 const LONGEST: i64 = 60 * MINUTE + 5_000;
 
 fn stripe() -> Pack {
-    Pack::parse(builtin("stripe").unwrap()).unwrap()
+    Pack::parse(&builtin("stripe").unwrap()).unwrap()
 }
 
 fn rules(pack: &Pack) -> &EvidenceRules {

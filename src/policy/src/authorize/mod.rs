@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keybrake_contract::digest::Digest;
 use keybrake_contract::grant::Grant;
-use keybrake_contract::ids::{CommandId, HoldId};
+use keybrake_contract::ids::CommandId;
 use keybrake_contract::refusal::RefusalCode;
 use keybrake_contract::wire::{Cost, Forward, Idempotency, Refused, RequestFacts, Reserve};
 
@@ -36,7 +36,7 @@ pub struct ReserveParts {
     /// The grant it was checked against; `None`: none yet, the answer will be the grant.
     pub grant_version: Option<u64>,
     /// For record and audit.
-    pub facts: RequestFacts,
+    pub facts: Arc<RequestFacts>,
     /// What it says that it costs.
     pub cost: Cost,
     /// `None` for reads, and for writes without a key whose grant allows that.
@@ -81,7 +81,7 @@ impl Reading {
         ReserveParts {
             key_digest: self.key_digest,
             grant_version: None,
-            facts: self.facts.clone(),
+            facts: Arc::clone(&self.facts),
             cost: self.cost.clone(),
             idempotency: None,
             purchases: Vec::new(),
@@ -97,7 +97,7 @@ impl Permit {
         ReserveParts {
             key_digest: self.reading.key_digest,
             grant_version: Some(self.grant_version),
-            facts: self.reading.facts.clone(),
+            facts: Arc::clone(&self.reading.facts),
             cost: self.cost.clone(),
             idempotency: self.idempotency.clone(),
             purchases: self.purchases.clone(),
@@ -156,15 +156,14 @@ impl Permit {
     /// Every header of a detached call but the pseudo headers: [`Self::forward_headers`] and the idempotency key; a
     /// write without a key goes under its hold's id, so that evidence can be found.
     #[must_use]
-    pub fn headers_to_send(&self, hold: HoldId) -> Vec<(String, Vec<u8>)> {
-        let mut headers = self.reading.forward_headers.clone();
-        if let Some(name) = &self.idempotency_header {
-            let key = self
-                .idempotency_key()
-                .map_or_else(|| hold.to_string(), str::to_owned);
-            headers.push((name.clone(), key.into_bytes()));
-        }
-        headers
+    pub fn headers_to_send<'a>(&'a self, hold: &'a str) -> Vec<(&'a str, &'a [u8])> {
+        let forward = self.forward_headers().iter();
+        let forward = forward.map(|(name, value)| (name.as_str(), value.as_slice()));
+        let own = self.idempotency_header.as_ref().map(|name| {
+            let key = self.idempotency_key().unwrap_or(hold);
+            (name.as_str(), key.as_bytes())
+        });
+        forward.chain(own).collect()
     }
 
     /// Back to the reading, to check it against a newer grant.
@@ -202,7 +201,7 @@ impl Denied {
             grant_version: Some(self.grant_version),
             code: self.code,
             param: self.param.clone(),
-            request: self.reading.facts.clone(),
+            request: Arc::clone(&self.reading.facts),
             amount: self.reading.amount(),
             idempotency_key: self.reading.client_idempotency_key.clone(),
         }

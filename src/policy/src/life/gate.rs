@@ -19,7 +19,7 @@ use super::stage::tell_unavailable;
 use super::{Ids, Millis, RequestNumber, StreamId};
 use crate::config::PluginConfig;
 use crate::outcome::VendorAnswer;
-use crate::read::{self, Early, RawRequest, Turned};
+use crate::read::{self, JudgedHeaders, RawRequest, Reading, Turned};
 use crate::refusal::Answer;
 
 /// Pause between two ticks while anything is open.
@@ -43,12 +43,12 @@ pub struct Gate {
 }
 
 /// What is to be done about the body of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum AfterHeaders {
-    /// Wait for it.
-    WaitForBody,
-    /// The request was turned away, or will be: do not wait.
-    Turned(Option<RequestNumber>),
+    /// Wait for it, and keep what the headers said.
+    WaitForBody(Box<JudgedHeaders>),
+    /// Do not wait: the request is open, or it has been answered and nothing is left to do (`None`).
+    Opened(Option<RequestNumber>),
 }
 
 impl Gate {
@@ -83,26 +83,50 @@ impl Gate {
 
     /// The headers of a request are here, its body is not.
     pub fn headers(&mut self, now: Millis, client: StreamId, raw: &RawRequest<'_>) -> AfterHeaders {
-        match read::early(&self.config, raw) {
-            Early::Refuse(turned) => AfterHeaders::Turned(self.turned(now, client, turned, raw)),
-            Early::ReadBody | Early::NoBody => AfterHeaders::WaitForBody,
+        match read::headers(&self.config, raw) {
+            Ok(judged) => AfterHeaders::WaitForBody(Box::new(judged)),
+            Err(turned) => AfterHeaders::Opened(self.turned(now, client, turned, raw.request_id)),
         }
     }
 
-    /// A request is here to its last byte. `None`: it has been answered, and nothing is left to do.
+    /// A request without a body is here. `None`: it has been answered, and nothing is left to do.
     pub fn complete(
         &mut self,
         now: Millis,
         client: StreamId,
         raw: &RawRequest<'_>,
     ) -> Option<RequestNumber> {
-        match read::read(&self.config, raw) {
-            Err(turned) => self.turned(now, client, turned, raw),
+        let read = read::read(&self.config, raw);
+        self.read(now, client, read, raw.request_id)
+    }
+
+    /// The body of a request is here to its last byte. `None`: it has been answered, and nothing is left to do.
+    pub fn body(
+        &mut self,
+        now: Millis,
+        client: StreamId,
+        judged: JudgedHeaders,
+        body: &[u8],
+        request_id: &str,
+    ) -> Option<RequestNumber> {
+        let read = judged.read(&self.config, body);
+        self.read(now, client, read, request_id)
+    }
+
+    fn read(
+        &mut self,
+        now: Millis,
+        client: StreamId,
+        read: Result<Reading, Box<Turned>>,
+        request_id: &str,
+    ) -> Option<RequestNumber> {
+        match read {
+            Err(turned) => self.turned(now, client, turned, request_id),
             Ok(reading) => {
                 let vendor = Some(reading.vendor);
                 let grant = self.grants.get(&reading.key_digest);
                 let event = Event::Read(Box::new(reading), grant);
-                self.open(now, client, raw, vendor, event)
+                self.open(now, client, request_id, vendor, event)
             }
         }
     }
@@ -112,10 +136,10 @@ impl Gate {
         now: Millis,
         client: StreamId,
         turned: Box<Turned>,
-        raw: &RawRequest<'_>,
+        request_id: &str,
     ) -> Option<RequestNumber> {
         let vendor = turned.vendor;
-        self.open(now, client, raw, vendor, Event::Turned(turned))
+        self.open(now, client, request_id, vendor, Event::Turned(turned))
     }
 
     /// Takes a slot, or answers 503 when there is none.
@@ -123,13 +147,13 @@ impl Gate {
         &mut self,
         now: Millis,
         client: StreamId,
-        raw: &RawRequest<'_>,
+        request_id: &str,
         vendor: Option<usize>,
         event: Event<'_>,
     ) -> Option<RequestNumber> {
         let number = RequestNumber(self.next_number);
         self.next_number = self.next_number.saturating_add(1);
-        let mut request = Request::new(number, client, raw.request_id);
+        let mut request = Request::new(number, client, request_id);
         let needs_slot = match &event {
             Event::Turned(turned) => turned.known.is_some(),
             _ => true,

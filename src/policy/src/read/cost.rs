@@ -6,7 +6,7 @@ use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::{Cost, OfObject};
 
 use crate::pack::{Absent, AmountAt, BodyEncoding, CostRule, ObjectAmount, ObjectAt, Pack, Sign};
-use crate::text::Text;
+use keybrake_text::bytes::Text;
 
 use super::fields::{self, Field, Fields, Unreadable};
 use super::{priced, stated};

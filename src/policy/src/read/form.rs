@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::text::{self, Plain};
+use keybrake_text::bytes::{self, Plain};
 
 use super::fields::{Field, Fields, Kind, MAX_DEPTH, MAX_FIELDS, Unreadable, cut};
 
@@ -19,13 +19,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
     // A letter of which one byte is encoded and the next one is not is decoded by some readers and not by others.
     std::str::from_utf8(bytes).map_err(|_| not_text())?;
     // Told of all pairs at once, so that only a body that is refused is looked through pair by pair.
-    let plain = text::has_plain(bytes);
+    let plain = bytes::has_plain(bytes);
     let mut fields = Vec::with_capacity(count.saturating_add(1));
     // Name of an unindexed array → how many elements it has so far.
     let mut arrays: BTreeMap<String, usize> = BTreeMap::new();
     for pair in bytes.split(|byte| *byte == b'&') {
         // Older readers split at `;`, too. Control characters and spaces are never written plainly.
-        if plain == Plain::Found && text::has_plain(pair) == Plain::Found {
+        if plain == Plain::Found && bytes::has_plain(pair) == Plain::Found {
             return Err(Unreadable::whole(
                 "a character that must be percent-encoded",
             ));

@@ -10,7 +10,7 @@ use keybrake_contract::wire::{CountedReason, RequestFacts};
 
 use crate::config::{PluginConfig, Vendor};
 use crate::pack::{BodyEncoding, Class, Endpoint, Place, at};
-use crate::text::Text;
+use keybrake_text::bytes::Text;
 
 use super::credential::{self, NoKey};
 use super::framing::{check_framing, judge_length, judge_type};
@@ -21,7 +21,7 @@ use super::{RawRequest, Turned, TurnedKey, path, secret};
 /// Most characters in the caller's run id.
 const MAX_RUN_ID: usize = 256;
 
-/// The judged headers. Borrowed from the request: most of them are judged twice, and only once for good.
+/// The judged headers, borrowed from the request.
 pub(super) struct Head<'a> {
     pub vendor_at: usize,
     pub vendor: &'a Vendor,

@@ -1,7 +1,7 @@
 //! Looking up headers as Envoy gives them.
 
 use crate::pack::{HeaderNames, Place};
-use crate::text::Text;
+use keybrake_text::bytes::Text;
 
 /// Names and values as Envoy gives them.
 pub(super) type Raw<'a> = &'a [(Vec<u8>, Vec<u8>)];
@@ -52,7 +52,7 @@ impl<'a> Headers<'a> {
         let mut headers = Self {
             raw,
             names,
-            found: vec![(nothing, Times::Never); names.len()],
+            found: vec![(nothing, Times::Never); names.places()],
             bytes: 0,
             not_text: NotText::None,
         };

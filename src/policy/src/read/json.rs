@@ -1,10 +1,8 @@
 //! JSON bodies, strictly: one object, no name twice, no number that two readers could round differently.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use keybrake_text::json::{Members, elements, text_of};
 
 use super::fields::{Field, Fields, Kind, MAX_DEPTH, MAX_FIELDS, Unreadable};
 
@@ -20,41 +18,44 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Fields, Unreadable> {
     }
     let text =
         std::str::from_utf8(bytes).map_err(|_| Unreadable::whole("bytes that are not UTF-8"))?;
-    let Members(members) = serde_json::from_str(text)
-        .map_err(|_| Unreadable::whole("the body is not one JSON object"))?;
+    let members =
+        Members::parse(text).ok_or_else(|| Unreadable::whole("the body is not one JSON object"))?;
     let mut fields = Vec::new();
-    add_members(&mut fields, None, members, 1)?;
+    add_members(&mut fields, None, &members, 1)?;
     Fields::collect(fields)
 }
 
 fn add_members(
     fields: &mut Vec<Field>,
     above: Option<&str>,
-    members: Vec<(String, &RawValue)>,
+    members: &Members<'_>,
     depth: usize,
 ) -> Result<(), Unreadable> {
-    refuse_repeated(above, &members)?;
-    for (name, value) in members {
+    if members.iter().len() > MAX_FIELDS {
+        return Err(too_many());
+    }
+    refuse_repeated(above, members)?;
+    for (name, value) in members.iter() {
         if name.is_empty()
             || name.contains(['[', ']'])
             || name.chars().any(char::is_control)
             || name.trim() != name
         {
             return Err(Unreadable::field(
-                &name,
+                name,
                 "is not a member name that can be read in only one way",
             ));
         }
-        let full = below(above, &name);
+        let full = below(above, name);
         add(fields, full, value, depth)?;
     }
     Ok(())
 }
 
 /// A group that stands twice is one group to some readers, and only its last part to others.
-fn refuse_repeated(above: Option<&str>, members: &[(String, &RawValue)]) -> Result<(), Unreadable> {
+fn refuse_repeated(above: Option<&str>, members: &Members<'_>) -> Result<(), Unreadable> {
     let mut seen = BTreeSet::new();
-    match members.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+    match members.iter().find(|(name, _)| !seen.insert(*name)) {
         None => Ok(()),
         Some((name, _)) => Err(Unreadable::field(
             &below(above, name),
@@ -72,27 +73,24 @@ fn below(above: Option<&str>, name: &str) -> String {
 }
 
 /// Each level is scanned once more than the level above it; the depth is bounded, so the time is linear.
-fn add(
-    fields: &mut Vec<Field>,
-    name: String,
-    value: &RawValue,
-    depth: usize,
-) -> Result<(), Unreadable> {
-    let text = value.get();
+fn add(fields: &mut Vec<Field>, name: String, text: &str, depth: usize) -> Result<(), Unreadable> {
     let unreadable = || Unreadable::field(&name, "is not valid JSON");
     let (value, kind) = match text.as_bytes().first() {
         Some(b'{' | b'[') if depth >= MAX_DEPTH => {
             return Err(Unreadable::field(&name, "is nested more than 8 deep"));
         }
         Some(b'{') => {
-            let Members(members) = serde_json::from_str(text).map_err(|_| unreadable())?;
-            if !members.is_empty() {
-                return add_members(fields, Some(&name), members, depth.saturating_add(1));
+            let members = Members::parse(text).ok_or_else(unreadable)?;
+            if members.iter().len() > 0 {
+                return add_members(fields, Some(&name), &members, depth.saturating_add(1));
             }
             ("{}".to_owned(), Kind::Literal)
         }
         Some(b'[') => {
-            let Elements(elements) = serde_json::from_str(text).map_err(|_| unreadable())?;
+            let elements = elements(text).ok_or_else(unreadable)?;
+            if elements.len() > MAX_FIELDS {
+                return Err(too_many());
+            }
             if !elements.is_empty() {
                 for (position, element) in elements.into_iter().enumerate() {
                     add(
@@ -107,7 +105,7 @@ fn add(
             ("[]".to_owned(), Kind::Literal)
         }
         Some(b'"') => {
-            let decoded: String = serde_json::from_str(text).map_err(|_| unreadable())?;
+            let decoded = text_of(text).ok_or_else(unreadable)?.into_owned();
             if decoded.contains('\0') {
                 return Err(Unreadable::field(&name, "has a NUL character"));
             }
@@ -125,10 +123,14 @@ fn add(
         _ => (text.to_owned(), Kind::Literal),
     };
     if fields.len() >= MAX_FIELDS {
-        return Err(Unreadable::whole("more than 1000 parameters"));
+        return Err(too_many());
     }
     fields.push(Field { name, value, kind });
     Ok(())
+}
+
+fn too_many() -> Unreadable {
+    Unreadable::whole("more than 1000 parameters")
 }
 
 /// No exponent; an integer within 2^53 or a decimal of at most 15 digits. Not minus zero, whose sign many readers lose.
@@ -145,61 +147,6 @@ fn is_exact(text: &str) -> bool {
     magnitude
         .parse::<u64>()
         .is_ok_and(|number| number <= MAX_EXACT)
-}
-
-/// The members of an object in their order, repeated names included.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(String, &'de RawValue)>;
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
-                    if members.len() > MAX_FIELDS {
-                        return Err(serde::de::Error::custom("too many members"));
-                    }
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Collect).map(Members)
-    }
-}
-
-/// The elements of an array.
-struct Elements<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<&'de RawValue>;
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an array")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(
-                self,
-                mut elements: A,
-            ) -> Result<Self::Value, A::Error> {
-                let mut found = Vec::new();
-                while let Some(element) = elements.next_element::<&'de RawValue>()? {
-                    if found.len() > MAX_FIELDS {
-                        return Err(serde::de::Error::custom("too many elements"));
-                    }
-                    found.push(element);
-                }
-                Ok(found)
-            }
-        }
-        deserializer.deserialize_seq(Collect).map(Elements)
-    }
 }
 
 #[cfg(test)]

@@ -45,38 +45,19 @@ pub struct RawRequest<'a> {
     pub request_id: &'a str,
 }
 
-/// What the headers alone decide.
-#[derive(Debug)]
-pub enum Early {
-    /// No; do not wait for the body.
-    Refuse(Box<Turned>),
-    /// Wait for the whole body, then [`read`].
-    ReadBody,
-    /// The headers announce no body. If the stream is not at its end all the same, read it before [`read`].
-    NoBody,
-}
-
-/// Judges what can be judged before the body has come. `raw.body` is not looked at.
-///
-/// Who keeps what [`headers`] gives instead does not have the headers judged a second time.
-#[must_use]
-pub fn early(config: &PluginConfig, raw: &RawRequest<'_>) -> Early {
-    match head::judge(config, raw).and_then(|head| body_wanted(&head)) {
-        Ok(BodyWanted::Yes) => Early::ReadBody,
-        Ok(BodyWanted::No) => Early::NoBody,
-        Err(turned) => Early::Refuse(turned),
-    }
-}
-
-/// Judges what can be judged before the body has come, like [`early`], and keeps it for the time when it has.
-/// `raw.body` is not looked at.
+/// Judges what can be judged before the body has come, and keeps it for the time when it has. `raw.body` is not looked at.
 ///
 /// # Errors
 /// [`Turned`]: refused; do not wait for the body.
 pub fn headers(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<JudgedHeaders, Box<Turned>> {
     let head = head::judge(config, raw)?;
-    let body_wanted = body_wanted(&head)?;
-    Ok(JudgedHeaders::new(&head, body_wanted))
+    match (head.class(), head.announced) {
+        (Class::Read, Announced::Length(1..)) => {
+            let param = Some("body".to_owned());
+            Err(head.turn(RefusalCode::RequestNotInspectable, param, BODY_ON_A_READ))
+        }
+        _ => Ok(JudgedHeaders::new(&head)),
+    }
 }
 
 /// Reads a whole request.
@@ -85,27 +66,7 @@ pub fn headers(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<JudgedHead
 /// [`Turned`]: refused, whatever the grant may say.
 pub fn read(config: &PluginConfig, raw: &RawRequest<'_>) -> Result<Reading, Box<Turned>> {
     let head = head::judge(config, raw)?;
-    JudgedHeaders::new(&head, BodyWanted::Yes).read(config, raw.body)
-}
-
-/// Whether a body is announced or may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyWanted {
-    /// Wait for the whole body.
-    Yes,
-    /// The headers announce none. If the stream is not at its end all the same, read it.
-    No,
-}
-
-fn body_wanted(head: &Head<'_>) -> Result<BodyWanted, Box<Turned>> {
-    match (head.class(), head.announced) {
-        (Class::Read, Announced::Nothing | Announced::Length(0)) => Ok(BodyWanted::No),
-        (Class::Read, Announced::Length(_)) => {
-            let param = Some("body".to_owned());
-            Err(head.turn(RefusalCode::RequestNotInspectable, param, BODY_ON_A_READ))
-        }
-        _ => Ok(BodyWanted::Yes),
-    }
+    JudgedHeaders::new(&head).read(config, raw.body)
 }
 
 const BODY_ON_A_READ: &str = "a read must not have a body";
@@ -120,11 +81,10 @@ pub struct JudgedHeaders {
     encoding: BodyEncoding,
     content_type: ContentType,
     forward_headers: Vec<(String, Vec<u8>)>,
-    body_wanted: BodyWanted,
 }
 
 impl JudgedHeaders {
-    fn new(head: &Head<'_>, body_wanted: BodyWanted) -> Self {
+    fn new(head: &Head<'_>) -> Self {
         Self {
             vendor: head.vendor_at,
             known: head.known(),
@@ -137,14 +97,7 @@ impl JudgedHeaders {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
                 .collect(),
-            body_wanted,
         }
-    }
-
-    /// Whether to wait for the body.
-    #[must_use]
-    pub const fn body_wanted(&self) -> BodyWanted {
-        self.body_wanted
     }
 
     /// Reads the body, which is here to its last byte. `config` is the one that the headers were judged by.
@@ -193,7 +146,7 @@ impl JudgedHeaders {
             forward_headers: self.forward_headers,
             body: body.to_vec(),
             endpoint: self.endpoint,
-            facts: self.known.facts,
+            facts: Arc::new(self.known.facts),
         })
     }
 
@@ -260,7 +213,7 @@ pub struct Reading {
     /// SHA-256 of the vault key.
     pub key_digest: Digest,
     /// For record and audit; has vendor, operation, method, path, account, run id.
-    pub facts: RequestFacts,
+    pub facts: Arc<RequestFacts>,
     /// What the endpoint does with money. [`Class::Forbidden`] also for an endpoint that is not in the pack.
     pub class: Class,
     /// The query, without `?`; empty when there is none. Strictly read, so it may be sent on.
@@ -364,7 +317,7 @@ impl Turned {
             grant_version: None,
             code: self.code,
             param: self.param.clone(),
-            request: known.facts.clone(),
+            request: Arc::new(known.facts.clone()),
             amount: None,
             idempotency_key: known.idempotency_key.clone(),
         })

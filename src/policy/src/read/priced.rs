@@ -1,6 +1,6 @@
 //! What a request costs by the pack's own rates: units times a rate, rounded up to a whole cent for each request.
 
-use keybrake_contract::money::Minor;
+use keybrake_contract::money::{Currency, Minor};
 use keybrake_contract::wire::Cost;
 
 use crate::pack::{PricedRule, Rate, Units};
@@ -38,7 +38,7 @@ pub(super) fn read(rule: &PricedRule, fields: &Fields) -> Result<Cost, Unreadabl
         .ok_or_else(|| Unreadable::field(at, "is more than can be counted"))?;
     Ok(Cost::Amount(Minor {
         amount,
-        currency: rule.currency,
+        currency: Currency::USD,
     }))
 }
 

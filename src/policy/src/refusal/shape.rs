@@ -25,8 +25,8 @@ impl Shape<'_> {
         let kind = self.kind.unwrap_or_else(|| match shape {
             Some(shape) => self
                 .refusal
-                .and_then(|code| shape.types.get(&code))
-                .unwrap_or(&shape.default_type),
+                .and_then(|code| shape.types.iter().find(|(have, _)| *have == code))
+                .map_or(&shape.default_type, |(_, kind)| kind),
             None => generic_type(self.refusal),
         });
         let body = match shape {

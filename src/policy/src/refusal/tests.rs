@@ -327,7 +327,7 @@ fn built_in_vendors_have_the_members_that_their_own_errors_have() {
         ),
         ("resend", ["statusCode", "name", "message"].as_slice()),
     ] {
-        let pack = Pack::parse(crate::pack::builtin(name).unwrap()).unwrap();
+        let pack = Pack::parse(&crate::pack::builtin(name).unwrap()).unwrap();
         let body: Value = serde_json::from_slice(&answer(Some(&pack), &cap).body).unwrap();
         for member in wanted {
             assert!(!body[member].is_null(), "{name}: {body}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use keybrake_contract::wire::CommandResult;
 use keybrake_ledger::engine::{Ledger, LedgerOptions};
-use keybrake_policy::pack::{Pack, builtin};
+use keybrake_pack::{Pack, builtin};
 use serde_json::{Value, json};
 
 use crate::ledger::{Commands, LoadKey, new_key, received, wall};
@@ -37,7 +37,8 @@ pub struct Options {
 pub fn run(options: &Options, clients: usize, seconds: Duration) -> Value {
     let folder = tempfile::tempdir_in(&options.folder).expect("a folder");
     let database = folder.path().join("keys.db");
-    let pack = Pack::parse(builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
+    let pack =
+        Pack::parse(&builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
     let ledger = Ledger::open(LedgerOptions::new(&database), wall(), vec![pack]).expect("a ledger");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -22,7 +22,7 @@ use keybrake_ledger::clock::Clock;
 use keybrake_ledger::engine::{Ledger, LedgerOptions, Received};
 use keybrake_ledger::model::{Caps, IssuedKey, NewKey};
 use keybrake_ledger::store::Database;
-use keybrake_policy::pack::{Pack, builtin};
+use keybrake_pack::{Pack, builtin};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
@@ -122,7 +122,7 @@ impl Commands {
             id,
             key_digest: key.digest,
             grant_version: Some(key.version),
-            request: RequestFacts {
+            request: Arc::new(RequestFacts {
                 vendor: "stripe".into(),
                 credential: "stripe".into(),
                 operation: "charges.create".into(),
@@ -133,7 +133,7 @@ impl Commands {
                 run_id: None,
                 traceparent: None,
                 params: [("customer".to_owned(), "cus_bench".to_owned())].into(),
-            },
+            }),
             forward: Forward::Detached,
             cost: Cost::Amount(Minor {
                 amount: 1,
@@ -228,7 +228,8 @@ pub fn received(command: &Command) -> Received {
 /// Durable work in the engine itself, clients as tasks on a runtime of one thread.
 pub fn in_process(options: &InProcess, clients: usize, seconds: Duration) -> Figures {
     let folder = tempfile::tempdir_in(&options.folder).expect("a folder");
-    let pack = Pack::parse(builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
+    let pack =
+        Pack::parse(&builtin("stripe").expect("the stripe pack")).expect("a pack that reads");
     let database = match &options.database_url {
         Some(url) => Database::parse(url).expect("a database URL"),
         None => Database::from(folder.path().join("bench.db")),

@@ -1,6 +1,7 @@
 //! The audit's entries, by every filter and page by page.
 
 use keybrake_contract::wire::*;
+use std::sync::Arc;
 
 use super::bench::*;
 use crate::clock::timestamp;
@@ -18,7 +19,7 @@ async fn entries_are_found_by_every_filter_and_come_page_by_page() {
     for number in 0..6_u64 {
         let key = if number % 2 == 0 { &first } else { &second };
         let mut reserve = charge(key, 100, &format!("k-{number}"));
-        reserve.request.run_id = Some(format!("run-{}", number / 3));
+        Arc::make_mut(&mut reserve.request).run_id = Some(format!("run-{}", number / 3));
         let admitted = bench.admitted(reserve).await;
         bench
             .outcome(charged(&admitted, &format!("ch_{number}"), 100))

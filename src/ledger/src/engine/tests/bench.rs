@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keybrake_contract::digest::Digest;
@@ -11,7 +12,7 @@ use keybrake_contract::grant::{AllowedEndpoint, Grant, IdempotencyRule};
 use keybrake_contract::ids::{CommandId, HoldId};
 use keybrake_contract::money::{Currency, Micros, Minor};
 use keybrake_contract::wire::*;
-use keybrake_policy::pack::{Pack, builtin};
+use keybrake_pack::{Pack, builtin};
 use serde_json::value::to_raw_value;
 use tempfile::TempDir;
 
@@ -317,7 +318,7 @@ pub fn new_budget(name: &str, parent: Option<&str>, caps: Caps) -> NewBudget {
 
 pub fn open(options: LedgerOptions, clock: &Clock) -> Result<Ledger, OpenError> {
     let rates = options.rates.as_ref();
-    let stripe = Pack::parse(builtin("stripe").unwrap()).unwrap();
+    let stripe = Pack::parse(&builtin("stripe").unwrap()).unwrap();
     let terms = |memory_ms| VendorTerms {
         memory_ms,
         rates: rates.map(|table| table.at(&stripe)).unwrap_or_default(),
@@ -411,7 +412,7 @@ pub fn charge(key: &IssuedKey, amount: u64, idempotency_key: &str) -> Reserve {
         id: fresh(),
         key_digest: key.key.digest,
         grant_version: Some(key.key.grant.version),
-        request: facts("charges.create"),
+        request: Arc::new(facts("charges.create")),
         forward: Forward::Detached,
         cost: Cost::Amount(cents(amount)),
         idempotency: Some(Idempotency {
@@ -428,11 +429,11 @@ pub fn charge(key: &IssuedKey, amount: u64, idempotency_key: &str) -> Reserve {
 /// A read.
 pub fn read(key: &IssuedKey) -> Reserve {
     Reserve {
-        request: RequestFacts {
+        request: Arc::new(RequestFacts {
             method: "GET".to_owned(),
             path: "/v1/charges/ch_1".to_owned(),
             ..facts("charges.retrieve")
-        },
+        }),
         forward: Forward::Read,
         cost: Cost::Nothing,
         idempotency: None,

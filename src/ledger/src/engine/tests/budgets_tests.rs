@@ -339,7 +339,7 @@ async fn only_refusals_that_say_something_trip_a_brake() {
             grant_version: Some(1),
             code: RefusalCode::EndpointNotAllowed,
             param: None,
-            request: facts("refunds.create"),
+            request: Arc::new(facts("refunds.create")),
             amount: None,
             idempotency_key: None,
         }))

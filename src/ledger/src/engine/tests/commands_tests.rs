@@ -4,6 +4,7 @@ use keybrake_contract::digest::Digest;
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::*;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 use super::bench::*;
 use crate::engine::{Readiness, Received, Unavailable};
@@ -233,7 +234,7 @@ fn refusal(key_digest: Digest, grant_version: Option<u64>) -> Refused {
         grant_version,
         code: RefusalCode::ParameterNotAllowed,
         param: Some("customer".to_owned()),
-        request: facts("refunds.create"),
+        request: Arc::new(facts("refunds.create")),
         amount: Some(cents(5)),
         idempotency_key: Some("k-r".to_owned()),
     }

@@ -26,10 +26,10 @@ fn capped() -> Caps {
 fn purchase(key: &IssuedKey, what: &str, idempotency_key: &str) -> Reserve {
     Reserve {
         purchases: vec![Digest::of(what.as_bytes())],
-        request: RequestFacts {
+        request: Arc::new(RequestFacts {
             request_id: format!("req-{idempotency_key}"),
             ..facts("charges.create")
-        },
+        }),
         ..charge(key, 10, idempotency_key)
     }
 }

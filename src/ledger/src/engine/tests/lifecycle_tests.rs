@@ -2,6 +2,7 @@
 
 use keybrake_contract::refusal::{Refusal, RefusalCode};
 use keybrake_contract::wire::*;
+use std::sync::Arc;
 
 use super::bench::*;
 use crate::model::{AuditQuery, EntryOutcome};
@@ -85,10 +86,10 @@ async fn another_request_under_the_same_key_is_a_mismatch_whatever_the_record() 
     assert_eq!(bench.reserve(charge(&key, 998, "k-1")).await, mismatch);
     // Another account is another record.
     let other = Reserve {
-        request: RequestFacts {
+        request: Arc::new(RequestFacts {
             vendor_account: Some("acct_2".to_owned()),
             ..facts("charges.create")
-        },
+        }),
         ..charge(&key, 998, "k-1")
     };
     bench.admitted(other).await;
@@ -194,10 +195,10 @@ async fn an_unknown_beyond_the_vendors_window_is_refused_until_it_is_reconciled(
         .await;
     let message = |id| Reserve {
         id,
-        request: RequestFacts {
+        request: Arc::new(RequestFacts {
             vendor: "twilio".to_owned(),
             ..facts("messages.create")
-        },
+        }),
         ..charge(&twilio, 10, "m-1")
     };
     let sent = bench.admitted(message(fresh())).await;

@@ -3,6 +3,7 @@
 use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::{CapLeft, Refusal, RefusalCode};
 use keybrake_contract::wire::*;
+use std::sync::Arc;
 
 use super::bench::*;
 use crate::model::{Caps, EntryOutcome, KeyChange};
@@ -66,7 +67,7 @@ async fn a_refund_costs_what_its_known_object_says() {
         .await;
     assert_eq!(code(unknown), RefusalCode::AmountUnknown);
     let mut elsewhere = on_object(&key, "ch_1", Some(300), "r-4");
-    elsewhere.request.vendor_account = Some("acct_2".to_owned());
+    Arc::make_mut(&mut elsewhere.request).vendor_account = Some("acct_2".to_owned());
     assert_eq!(
         code(bench.reserve(elsewhere).await),
         RefusalCode::AmountUnknown
@@ -92,7 +93,7 @@ fn refund(key: &crate::model::IssuedKey, charge: &str, amount: Option<u64>, id: 
         draws: Draws::Anew,
     };
     Reserve {
-        request: facts("refunds.create"),
+        request: Arc::new(facts("refunds.create")),
         cost: Cost::OfObject(of_charge),
         ..on_object(key, charge, amount, id)
     }
@@ -219,7 +220,7 @@ async fn of_an_objects_total_nothing_is_debited_twice() {
     assert_eq!(bench.parts(&key).await, [8_700, 0, 1_300, 0]);
     // Another account's object of that name is another object.
     let mut elsewhere = charge(&key, 1_300, "k-4");
-    elsewhere.request.vendor_account = Some("acct_2".to_owned());
+    Arc::make_mut(&mut elsewhere.request).vendor_account = Some("acct_2".to_owned());
     let elsewhere = bench.admitted(elsewhere).await;
     bench.outcome(told(&elsewhere, 1_300, true)).await;
     assert_eq!(bench.parts(&key).await, [7_400, 0, 2_600, 0]);

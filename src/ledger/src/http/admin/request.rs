@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use keybrake_contract::grant::{AllowedEndpoint, Grant};
-use keybrake_policy::pack::Pack;
+use keybrake_pack::Pack;
 use serde_json::value::RawValue;
 
 use crate::http::admin::budget_request::budget_name;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use keybrake_contract::grant::{Constraint, IdempotencyRule, Prefix, Range};
-use keybrake_policy::pack::{DefaultRule, Pack};
+use keybrake_pack::{DefaultRule, Pack};
 
 use crate::http::fields::{self, Fields};
 

@@ -12,10 +12,10 @@ mod reply;
 use std::collections::{BTreeMap, VecDeque};
 
 use keybrake_contract::ids::CommandId;
+use keybrake_contract::results;
 use keybrake_contract::wire::{Command, CommandAnswer, CommandResult};
 
 use super::{Millis, RequestNumber};
-use reply::read_results;
 
 pub use reply::{BatchReply, Delivery, Fate, LedgerFailure};
 
@@ -185,14 +185,14 @@ impl Outbox {
             .limits
             .batch_max_bytes
             .saturating_sub(BATCH_HEAD.len().saturating_add(BATCH_TAIL.len()));
-        let json = serde_json::to_vec(&command).unwrap_or_default();
+        let json = command.to_json();
         if json.len() <= room {
             return json;
         }
         if let Command::Outcome(outcome) = &mut command {
             outcome.answer = None;
         }
-        serde_json::to_vec(&command).unwrap_or_default()
+        command.to_json()
     }
 
     /// Whether a batch would be sent now.
@@ -303,7 +303,7 @@ impl Outbox {
         body: &[u8],
         deliveries: &mut Vec<Delivery>,
     ) {
-        for CommandAnswer { id, result } in read_results(body) {
+        for CommandAnswer { id, result } in results::read(body) {
             if let Some(id) = id {
                 self.deliver(now, id, result, deliveries);
             }

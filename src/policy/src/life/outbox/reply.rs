@@ -1,9 +1,7 @@
 //! What comes back for a batch, and what it means to each command.
 
 use keybrake_contract::ids::CommandId;
-use keybrake_contract::wire::{CommandAnswer, CommandResult, Results};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use keybrake_contract::wire::CommandResult;
 
 use super::super::RequestNumber;
 
@@ -58,23 +56,4 @@ pub enum Fate {
     Answered(CommandResult),
     /// No answer by the deadline. The ledger may have executed it all the same.
     GivenUp,
-}
-
-/// Reads a batch's answer. One result that cannot be read must not cost the others theirs.
-pub(super) fn read_results(body: &[u8]) -> Vec<CommandAnswer> {
-    #[derive(Deserialize)]
-    struct Loose<'a> {
-        #[serde(borrow)]
-        results: Vec<&'a RawValue>,
-    }
-    if let Ok(Results { results }) = serde_json::from_slice(body) {
-        return results;
-    }
-    let Ok(Loose { results }) = serde_json::from_slice(body) else {
-        return Vec::new();
-    };
-    results
-        .into_iter()
-        .filter_map(|raw| serde_json::from_str(raw.get()).ok())
-        .collect()
 }

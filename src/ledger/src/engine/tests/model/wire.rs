@@ -9,6 +9,7 @@ use keybrake_contract::wire::{
     AttemptOutcome, Command, CommandResult, Executed, ExecutedMoney, Forward, Idempotency,
     OfObject, Outcome, Release, ReleaseCause, RequestFacts, Reserve, StoredAnswer,
 };
+use std::sync::Arc;
 
 use super::{
     Answer, Ask, Budget, BudgetEdit, BudgetIs, Cents, Cost, Id, Key, KeyEdit, Limits, No, Op,
@@ -178,7 +179,7 @@ fn reserve(number: Id, ask: &Ask, keys: &[Digest]) -> Reserve {
         id: id(number),
         key_digest: keys[ask.key],
         grant_version: ask.version,
-        request: RequestFacts {
+        request: Arc::new(RequestFacts {
             vendor: "stripe".to_owned(),
             credential: "stripe".to_owned(),
             operation: "charges.create".to_owned(),
@@ -189,7 +190,7 @@ fn reserve(number: Id, ask: &Ask, keys: &[Digest]) -> Reserve {
             run_id: None,
             traceparent: None,
             params: std::collections::BTreeMap::new(),
-        },
+        }),
         forward,
         cost: match ask.cost {
             Cost::Nothing => keybrake_contract::wire::Cost::Nothing,

@@ -1,37 +1,37 @@
 //! From the JSON form of a pack to the compiled one. Every rule that a pack must keep is checked here, once.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
 
-use super::compile_endpoints::{Tables, compile_endpoints};
-use super::dto::{
+use crate::compile_endpoints::{Tables, compile_endpoints};
+use crate::dto::{
     AnswerDto, AnswerHeadersDto, CredentialDto, IdempotencyDto, OutcomeDto, PackDto, ParametersDto,
     PathDto, RefusalDto, StateDto,
 };
-use super::mistakes::Mistakes;
-use super::stated;
-use super::{
+use crate::mistakes::Mistakes;
+use crate::stated;
+use crate::{
     AnswerHeaders, AnswerRules, ByName, CredentialPlace, CredentialRules, HeaderNames,
     HeaderPlaces, InvalidPack, OutcomeRule, Pack, PackIdempotency, ParameterRules, PathRules,
     Prefixes, RefusalShape, StateRule,
 };
+use keybrake_text::document::Named;
 
 /// Most characters of an idempotency key that the ledger takes.
 const MAX_KEY_LENGTH: usize = 255;
 /// Most decimals of a currency.
 const MAX_CURRENCY_DECIMALS: u8 = 3;
 /// Digits that always fit into 64 bits.
-pub(super) const MAX_DIGITS: usize = 18;
+pub(crate) const MAX_DIGITS: usize = 18;
 
-pub(super) type Made<T> = Result<T, InvalidPack>;
-pub(super) type Answers = BTreeMap<String, Arc<AnswerRules>>;
+pub(crate) type Made<T> = Result<T, InvalidPack>;
+pub(crate) type Answers = Named<Arc<AnswerRules>>;
 
 /// All mistakes, by section and by endpoint: in each the first.
-pub(super) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
+pub(crate) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
     let PackDto {
         vendor,
         hosts,
@@ -54,11 +54,7 @@ pub(super) fn compile(dto: PackDto) -> Result<Pack, Vec<InvalidPack>> {
     let mut mistakes = Mistakes::default();
     let vendor = mistakes.or_blank(vendor_name(vendor));
     let hosts = mistakes.or_blank(host_names(hosts));
-    let mut answers = Answers::new();
-    for (name, dto) in answer_dtos {
-        let rules = Arc::new(mistakes.or_blank(answer(&name, dto)));
-        answers.insert(name, rules);
-    }
+    let answers = answer_dtos.map(|name, dto| Arc::new(mistakes.or_blank(answer(name, dto))));
     let parameters = mistakes.keep(compile_parameters(parameters));
     let none = ByName::from_iter([]);
     let tables = Tables {
@@ -158,8 +154,8 @@ fn host_names(hosts: Vec<String>) -> Made<Vec<String>> {
     }
 }
 
-fn compile_currency_decimals(given: BTreeMap<String, u8>) -> Made<BTreeMap<Currency, u8>> {
-    let mut compiled = BTreeMap::new();
+fn compile_currency_decimals(given: Named<u8>) -> Made<Vec<(Currency, u8)>> {
+    let mut compiled: Vec<(Currency, u8)> = Vec::new();
     for (name, decimals) in given {
         let place = || format!("currency_decimals.{name}");
         let currency = Currency::parse(&name)
@@ -167,9 +163,10 @@ fn compile_currency_decimals(given: BTreeMap<String, u8>) -> Made<BTreeMap<Curre
         if decimals > MAX_CURRENCY_DECIMALS {
             return wrong(place(), "0 to 3 decimals");
         }
-        if compiled.insert(currency, decimals).is_some() {
+        if compiled.iter().any(|(have, _)| *have == currency) {
             return wrong(place(), "each currency once");
         }
+        compiled.push((currency, decimals));
     }
     Ok(compiled)
 }
@@ -211,13 +208,13 @@ fn compile_path(dto: PathDto) -> Made<PathRules> {
     {
         return wrong("path.segment_extra", "none but _ - . @ :");
     }
-    let fine = |root: &String| {
+    let fine = |root: &str| {
         !root.is_empty()
             && root.bytes().all(|byte| {
                 byte.is_ascii_alphanumeric() || segment_extra.as_bytes().contains(&byte)
             })
     };
-    if roots.is_empty() || !roots.keys().all(fine) {
+    if roots.is_empty() || !roots.iter().all(|(root, _)| fine(root)) {
         return wrong(
             "path.roots",
             "first path segment → form or json, at least one",
@@ -258,7 +255,7 @@ fn compile_parameters(dto: ParametersDto) -> Made<ParameterRules> {
         free_maps,
         conflicting,
     } = dto;
-    for (name, bounds) in &integers {
+    for (name, bounds) in integers.iter() {
         if bounds.max_digits == 0 || bounds.max_digits > MAX_DIGITS {
             return wrong(format!("parameters.integers.{name}.max_digits"), "1 to 18");
         }
@@ -291,13 +288,13 @@ fn compile_refusal(dto: RefusalDto) -> Made<RefusalShape> {
             return wrong(format!("refusal.{name}"), "a JSON pointer, /error");
         }
     }
-    let mut compiled = BTreeMap::new();
+    let mut compiled = Vec::new();
     for (code, kind) in types {
         let mut known = RefusalCode::ALL.into_iter();
         let Some(have) = known.find(|have| have.as_str() == code) else {
             return wrong(format!("refusal.types.{code}"), "a refusal code");
         };
-        compiled.insert(have, kind);
+        compiled.push((have, kind));
     }
     Ok(RefusalShape {
         body,
@@ -396,7 +393,7 @@ fn answer(name: &str, dto: AnswerDto) -> Made<AnswerRules> {
     })
 }
 
-pub(super) fn field_names(at: &str, names: Vec<String>) -> Made<Vec<String>> {
+pub(crate) fn field_names(at: &str, names: Vec<String>) -> Made<Vec<String>> {
     if names.iter().any(String::is_empty) {
         return wrong(at, "no empty names");
     }
@@ -459,7 +456,7 @@ fn forwardable(at: &str, names: Vec<String>) -> Made<Vec<String>> {
 }
 
 /// A host name in lower case without port.
-pub(crate) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
         && text
@@ -467,6 +464,6 @@ pub(crate) fn is_host(text: &str) -> bool {
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'))
 }
 
-pub(super) fn wrong<T>(at: impl Into<String>, problem: impl Into<String>) -> Made<T> {
+pub(crate) fn wrong<T>(at: impl Into<String>, problem: impl Into<String>) -> Made<T> {
     Err(InvalidPack::new(at, problem))
 }

@@ -2,7 +2,7 @@
 
 /// Texts, of at least one byte each, that are looked for together.
 #[derive(Debug, Clone)]
-pub(crate) struct Prefixes {
+pub struct Prefixes {
     texts: Vec<String>,
     /// Length of the shortest text: of the window that moves over the bytes.
     window: usize,
@@ -12,7 +12,7 @@ pub(crate) struct Prefixes {
 
 impl Prefixes {
     /// Texts to look for. An empty one is never found.
-    pub(crate) fn new(texts: Vec<String>) -> Self {
+    pub fn new(texts: Vec<String>) -> Self {
         let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         let window = texts
             .iter()
@@ -42,7 +42,7 @@ impl Prefixes {
     }
 
     /// Whether any of the texts stands in the bytes.
-    pub(crate) fn stand_in(&self, bytes: &[u8]) -> bool {
+    pub fn stand_in(&self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while let Some(last) = rest.get(self.window.saturating_sub(1)) {
             let here = |text: &String| rest.starts_with(text.as_bytes());
@@ -67,7 +67,7 @@ impl Prefixes {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::*;
 
     proptest! {
         #[test]

@@ -1,18 +1,17 @@
 //! From the endpoints of a pack's JSON form to the compiled ones and their index.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keybrake_contract::endpoint::EndpointPattern;
 use keybrake_contract::grant::AllowedEndpoint;
 use keybrake_contract::wire::Draws;
 
-use super::compile::{Answers, MAX_DIGITS, Made, field_names, wrong};
-use super::dto::{AbsentDto, CostDto, EndpointDto};
-use super::index::Index;
-use super::mistakes::Mistakes;
-use super::stated::StatedLists;
-use super::{
+use crate::compile::{Answers, MAX_DIGITS, Made, field_names, wrong};
+use crate::dto::{AbsentDto, CostDto, EndpointDto};
+use crate::index::Index;
+use crate::mistakes::Mistakes;
+use crate::stated::StatedLists;
+use crate::{
     Absent, AmountAt, ByName, Class, CostRule, Endpoint, IntegerBounds, InvalidPack, ObjectAmount,
     ObjectAt, Sign,
 };
@@ -24,22 +23,22 @@ const AMOUNT: IntegerBounds = IntegerBounds {
 };
 
 /// What endpoints refer to by name.
-pub(super) struct Tables<'a> {
+pub(crate) struct Tables<'a> {
     pub integers: &'a ByName<IntegerBounds>,
     pub stated: StatedLists,
     pub answers: Answers,
 }
 
 /// Why there is no cost rule: the part of the endpoint (`cost.amount`), and what is allowed there.
-pub(super) type Uncosted = (&'static str, &'static str);
+pub(crate) type Uncosted = (&'static str, &'static str);
 
-pub(super) fn compile_endpoints(
+pub(crate) fn compile_endpoints(
     dtos: Vec<EndpointDto>,
     tables: &Tables<'_>,
     mistakes: &mut Mistakes,
 ) -> (Vec<Arc<Endpoint>>, Index) {
     let mut index = Index::default();
-    let mut operations = BTreeSet::new();
+    let mut operations = Vec::with_capacity(dtos.len());
     let mut endpoints = Vec::with_capacity(dtos.len());
     for (position, dto) in dtos.into_iter().enumerate() {
         let made = endpoint(position, dto, tables, &mut operations, &mut index);
@@ -52,7 +51,7 @@ fn endpoint(
     position: usize,
     dto: EndpointDto,
     tables: &Tables<'_>,
-    operations: &mut BTreeSet<String>,
+    operations: &mut Vec<String>,
     index: &mut Index,
 ) -> Made<Endpoint> {
     let EndpointDto {
@@ -74,8 +73,9 @@ fn endpoint(
             "a name such as charges.create, of a-z, 0-9, _ and points",
         );
     }
-    if !operations.insert(operation.clone()) {
-        return wrong(at("operation"), format!("{operation} stands twice"));
+    match operations.binary_search(&operation) {
+        Ok(_) => return wrong(at("operation"), format!("{operation} stands twice")),
+        Err(place) => operations.insert(place, operation.clone()),
     }
     let pattern = EndpointPattern::parse(&endpoint)
         .map_err(|error| InvalidPack::new(at("endpoint"), error.to_string()))?;

@@ -40,6 +40,16 @@ fn same(text: &str) -> Result<(), String> {
     }
 }
 
+fn same_elements(text: &str) -> Result<(), String> {
+    let expected: Option<Vec<&RawValue>> = serde_json::from_str(text).ok();
+    let expected: Option<Vec<&str>> =
+        expected.map(|all| all.into_iter().map(RawValue::get).collect());
+    let found = elements(text);
+    (found == expected)
+        .then_some(())
+        .ok_or(format!("{text}: {found:?} is not {expected:?}"))
+}
+
 #[test]
 fn what_is_json_is_what_the_library_says() {
     let cases = [
@@ -118,6 +128,8 @@ fn what_is_json_is_what_the_library_says() {
     ];
     for text in cases {
         assert_eq!(same(text), Ok(()));
+        assert_eq!(same_elements(text), Ok(()));
+        assert_eq!(same_elements(&format!("[{text}]")), Ok(()));
     }
     for number in [
         "0",
@@ -276,6 +288,27 @@ proptest! {
         prop_assert_eq!(same(&text), Ok(()));
         prop_assert_eq!(same(&format!("{{\"a\":{text}}}")), Ok(()));
         prop_assert_eq!(same(&format!("{{{text}}}")), Ok(()));
+        prop_assert_eq!(same_elements(&text), Ok(()));
+        prop_assert_eq!(same_elements(&format!("[{text}]")), Ok(()));
+    }
+
+    #[test]
+    fn what_is_open_is_closed_in_its_order_at_any_depth(
+        objects in proptest::collection::vec(any::<bool>(), 0..300),
+        wrong in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let open = |object: &bool| if *object { "{\"b\":" } else { "[" };
+        let close = |object: &bool| if *object { "}" } else { "]" };
+        let opened: String = objects.iter().map(open).collect();
+        let mut closed = objects.clone();
+        if let Some(closing) = wrong.filter(|_| !closed.is_empty()) {
+            let at = closing.index(closed.len());
+            closed[at] = !closed[at];
+        }
+        let closed: String = closed.iter().rev().map(close).collect();
+        let text = format!("{{\"a\":{opened}1{closed},\"c\":[{opened}2{closed}]}}");
+        prop_assert_eq!(same(&text), Ok(()));
+        prop_assert_eq!(Members::parse(&text).is_some(), wrong.is_none() || objects.is_empty());
     }
 
     #[test]
@@ -296,4 +329,26 @@ proptest! {
         }
         prop_assert_eq!(same(&text), Ok(()));
     }
+}
+
+#[test]
+fn only_one_member_is_the_only_one() {
+    let only = |text| Members::parse(text).and_then(Members::only);
+    assert_eq!(only(r#"{"a": [1]}"#), Some(("a".into(), "[1]")));
+    assert_eq!(only("{}"), None);
+    assert_eq!(only(r#"{"a": 1, "b": 2}"#), None);
+    assert_eq!(only(r#"{"a": 1, "a": 1}"#), None);
+}
+
+#[test]
+fn what_has_too_many_parts_is_not_read() {
+    let object = |members: usize| format!("{{{}}}", vec!["\"a\":0"; members].join(","));
+    let array = |items: usize| format!("[{}]", vec!["0"; items].join(","));
+    assert!(Members::parse(&object(MOST)).is_some());
+    assert!(Members::parse(&object(MOST + 1)).is_none());
+    assert!(elements(&array(MOST)).is_some());
+    assert!(elements(&array(MOST + 1)).is_none());
+    // What is only passed over may have any number.
+    let inner = format!("{{\"a\":{},\"b\":{}}}", object(MOST + 1), array(MOST + 1));
+    assert!(Members::parse(&inner).is_some());
 }

@@ -17,7 +17,6 @@ mod prefixes;
 mod priced;
 mod stated;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,32 +26,45 @@ use keybrake_contract::money::Currency;
 use keybrake_contract::refusal::RefusalCode;
 use serde_json::Value;
 
+pub use keybrake_text::document::Named;
+use keybrake_text::document::{self, Mistake};
+use keybrake_text::{record, words};
+
 pub use builtin::{builtin, builtin_names};
-pub(crate) use by_name::ByName;
-pub(crate) use compile::is_host;
-pub(crate) use cost_rule::{Absent, AmountAt, CostRule, ObjectAmount, ObjectAt, Sign};
+pub use by_name::ByName;
+pub use compile::is_host;
+pub use cost_rule::{Absent, AmountAt, CostRule, ObjectAmount, ObjectAt, Sign};
 pub use evidence::{EventRules, EvidenceRules, OperationEvidence};
-pub(crate) use header_names::{HeaderNames, Place, at};
-pub(crate) use prefixes::Prefixes;
-pub(crate) use priced::{PricedRule, Rate, Units};
-pub(crate) use stated::StatedRule;
+pub use header_names::{HeaderNames, Place, at};
+pub use prefixes::Prefixes;
+pub use priced::{PricedRule, Rate, Units};
+pub use stated::StatedRule;
 
 /// One vendor, as compiled from its JSON form.
 #[derive(Debug, Clone)]
 pub struct Pack {
     pub(crate) vendor: String,
     pub(crate) hosts: Vec<String>,
-    pub(crate) credential: CredentialRules,
-    pub(crate) path: PathRules,
-    pub(crate) account_headers: Vec<String>,
-    pub(crate) headers: HeaderPlaces,
+    /// Where the caller's key stands, and what must never stand there.
+    pub credential: CredentialRules,
+    /// The canonical form of its paths.
+    pub path: PathRules,
+    /// Request headers that name an account of the vendor, lower case.
+    pub account_headers: Vec<String>,
+    /// Where the request headers are that are looked at.
+    pub headers: HeaderPlaces,
     pub(crate) idempotency: PackIdempotency,
-    pub(crate) parameters: ParameterRules,
-    currency_decimals: BTreeMap<Currency, u8>,
-    pub(crate) audit_params: Vec<String>,
-    pub(crate) refusal: RefusalShape,
-    pub(crate) answer_headers: AnswerHeaders,
-    pub(crate) outcomes: Vec<OutcomeRule>,
+    /// Rules for request fields wherever they stand.
+    pub parameters: ParameterRules,
+    currency_decimals: Vec<(Currency, u8)>,
+    /// Request fields that the audit keeps.
+    pub audit_params: Vec<String>,
+    /// How an error of the vendor looks.
+    pub refusal: RefusalShape,
+    /// Names of headers in its answers.
+    pub answer_headers: AnswerHeaders,
+    /// What answers mean that are not a success; the first match counts.
+    pub outcomes: Vec<OutcomeRule>,
     evidence: Option<EvidenceRules>,
     endpoints: Vec<Arc<Endpoint>>,
     index: index::Index,
@@ -64,18 +76,19 @@ impl Pack {
     /// # Errors
     /// [`InvalidPack`] says where the mistake is and what is allowed there.
     pub fn parse(text: &str) -> Result<Self, InvalidPack> {
-        Self::check(text).map_err(|mistakes| {
-            let first = mistakes.into_iter().next();
-            first.unwrap_or_else(|| InvalidPack::new("", "not a pack"))
-        })
+        Self::check(text).map_err(first)
     }
 
     /// Reads a pack from its JSON text, and goes on after a mistake.
     ///
     /// # Errors
-    /// The first mistake of the JSON form; without one, the first of each section, list and endpoint.
+    /// All mistakes of the JSON form; without one, the first of each section, list and endpoint.
     pub fn check(text: &str) -> Result<Self, Vec<InvalidPack>> {
-        compile::compile(dto::parse(text).map_err(|mistake| vec![mistake])?)
+        let dto = document::read(text).map_err(|mistakes| {
+            let mistakes = mistakes.into_iter().map(InvalidPack::from);
+            mistakes.collect::<Vec<_>>()
+        })?;
+        compile::compile(dto)
     }
 
     /// The vendor's name: what a grant's `vendor` is compared with.
@@ -99,7 +112,9 @@ impl Pack {
     /// How many decimals a currency's whole unit has in this vendor's amounts: two unless the pack says otherwise. At most three.
     #[must_use]
     pub fn currency_decimals(&self, currency: Currency) -> u8 {
-        self.currency_decimals.get(&currency).copied().unwrap_or(2)
+        let mut listed = self.currency_decimals.iter();
+        let found = listed.find(|(have, _)| *have == currency);
+        found.map_or(2, |(_, decimals)| *decimals)
     }
 
     /// Where the vendor's own records show whether a request was executed; `None`: nowhere.
@@ -145,7 +160,8 @@ impl Pack {
         self.find(method, path).map(Arc::as_ref)
     }
 
-    pub(crate) fn find(&self, method: &str, path: &str) -> Option<&Arc<Endpoint>> {
+    /// The same, to be kept.
+    pub fn find(&self, method: &str, path: &str) -> Option<&Arc<Endpoint>> {
         self.index
             .find(method, path)
             .and_then(|position| self.endpoints.get(position))
@@ -169,14 +185,15 @@ pub struct PackIdempotency {
 }
 
 /// The idempotency rule of a key that is issued without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultRule {
     /// A write without a key is refused.
     Required,
     /// A write without a key is forwarded under the hold's id.
     Optional,
 }
+
+words!(DefaultRule: Required = "required", Optional = "optional");
 
 /// One endpoint of a vendor.
 #[derive(Debug, Clone)]
@@ -188,11 +205,11 @@ pub struct Endpoint {
     /// What it does with money.
     pub class: Class,
     /// Where the request says what it costs.
-    pub(crate) cost: CostRule,
+    pub cost: CostRule,
     /// Fields that it must not carry: they would move money past the rule for its cost.
-    pub(crate) refuse: Vec<String>,
+    pub refuse: Vec<String>,
     /// How its answer is read. `None`: a success moves no money and names no object but its `id`.
-    pub(crate) answer: Option<Arc<AnswerRules>>,
+    pub answer: Option<Arc<AnswerRules>>,
 }
 
 impl Endpoint {
@@ -205,8 +222,7 @@ impl Endpoint {
 }
 
 /// What an endpoint does with money (DESIGN.md §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Changes nothing.
     Read,
@@ -224,28 +240,33 @@ pub enum Class {
     Forbidden,
 }
 
+words!(Class: Read = "read", Free = "free", Money = "money", MoneyOptional = "money_optional", MoneyBlind = "money_blind", Prepares = "prepares", Forbidden = "forbidden");
+
 /// Where the caller's key stands, and what real secrets of the vendor look like.
 #[derive(Debug, Clone)]
-pub(crate) struct CredentialRules {
+pub struct CredentialRules {
+    /// Where the key may stand, at least one place.
     pub places: Vec<CredentialPlace>,
+    /// How real secrets of the vendor begin.
     pub real_prefixes: Prefixes,
 }
 
 /// The request headers that the reader looks at.
 #[derive(Debug, Clone)]
-pub(crate) struct HeaderPlaces {
+pub struct HeaderPlaces {
+    /// Every header that has a place.
     pub names: HeaderNames,
     /// Headers that name an account.
     pub account: Vec<Place>,
     /// Headers that go on to the vendor.
     pub forward: Vec<Place>,
+    /// The header with the caller's idempotency key.
     pub idempotency: Place,
 }
 
 /// A place of the credential in a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum CredentialPlace {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialPlace {
     /// `Authorization: Bearer …`.
     Bearer,
     /// `Authorization: Basic …`: the user name, with an empty password.
@@ -254,28 +275,31 @@ pub(crate) enum CredentialPlace {
     BasicPassword,
 }
 
+words!(CredentialPlace: Bearer = "bearer", BasicUser = "basic_user", BasicPassword = "basic_password");
+
 /// The canonical form of a path.
 #[derive(Debug, Clone)]
-pub(crate) struct PathRules {
+pub struct PathRules {
     /// First segment → how bodies below it are encoded.
-    pub roots: BTreeMap<String, BodyEncoding>,
+    pub roots: Named<BodyEncoding>,
     /// Characters besides ASCII letters and digits that a segment may have.
     pub segment_extra: Vec<u8>,
 }
 
 /// How request bodies are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum BodyEncoding {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEncoding {
     /// `application/x-www-form-urlencoded`.
     Form,
     /// `application/json`.
     Json,
 }
 
+words!(BodyEncoding: Form = "form", Json = "json");
+
 /// Rules for request fields wherever they stand.
 #[derive(Debug, Clone)]
-pub(crate) struct ParameterRules {
+pub struct ParameterRules {
     /// Leaf name → bounds: where the request's cost is read, a field of this name is a plain integer or the request is
     /// refused.
     pub integers: ByName<IntegerBounds>,
@@ -285,18 +309,21 @@ pub(crate) struct ParameterRules {
     pub conflicting: Vec<(String, String)>,
 }
 
-/// Bounds of an integer field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct IntegerBounds {
-    pub min: u64,
-    /// 1 to 18.
-    pub max_digits: usize,
+record! {
+    /// Bounds of an integer field.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct IntegerBounds {
+        /// Smallest value.
+        pub min: u64,
+        /// 1 to 18.
+        pub max_digits: usize,
+    }
 }
 
 /// How a success is read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AnswerRules {
+pub struct AnswerRules {
+    /// Member with the id of the object.
     pub id: String,
     /// Member with the id of the object that this one is a part of: what is held belongs to that one, if it is named.
     pub part_of: Option<String>,
@@ -306,6 +333,7 @@ pub(crate) struct AnswerRules {
     pub amount_moved: Vec<String>,
     /// Members with the amount while it may still move.
     pub amount_open: Vec<String>,
+    /// Member with the currency of the amounts.
     pub currency: Option<String>,
     /// Whether the amounts are the object's, over all requests on it, and not of the one request.
     pub is_total: bool,
@@ -315,16 +343,16 @@ pub(crate) struct AnswerRules {
 
 /// One line of the money-state table.
 #[derive(Debug, Clone)]
-pub(crate) struct StateRule {
+pub struct StateRule {
     /// Member → value; all must be equal.
-    pub when: BTreeMap<String, Value>,
+    pub when: Named<Value>,
+    /// Whether the money has moved then.
     pub money: MoneyState,
 }
 
 /// Whether the money has moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum MoneyState {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoneyState {
     /// It has.
     Settled,
     /// It may still.
@@ -333,30 +361,35 @@ pub(crate) enum MoneyState {
     Cancelled,
 }
 
+words!(MoneyState: Settled = "settled", Open = "open", Cancelled = "cancelled");
+
 /// Names of headers in the vendor's answers.
 #[derive(Debug, Clone)]
-pub(crate) struct AnswerHeaders {
+pub struct AnswerHeaders {
+    /// Header with the vendor's id of the request.
     pub request_id: Option<String>,
     /// Name and value of the mark of a replay.
     pub replayed: Option<(String, String)>,
+    /// Header that tells a client whether to try again.
     pub retry_hint: Option<String>,
 }
 
 /// One line of the outcome table for answers that are not a success.
 #[derive(Debug, Clone)]
-pub(crate) struct OutcomeRule {
+pub struct OutcomeRule {
+    /// Wanted HTTP status, from 300 to 599.
     pub statuses: std::ops::RangeInclusive<u16>,
     /// Wanted value of the error's type.
     pub kind: Option<String>,
     /// Wanted value of the error's code.
     pub code: Option<String>,
+    /// What it means.
     pub outcome: RuledOutcome,
 }
 
 /// What an answer that is not a success says about the attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RuledOutcome {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuledOutcome {
     /// Refused for good, and kept under the idempotency key.
     DeclinedFinal,
     /// For certain nothing was done.
@@ -365,18 +398,31 @@ pub(crate) enum RuledOutcome {
     Indeterminate,
 }
 
+words!(RuledOutcome: DeclinedFinal = "declined_final", NotExecuted = "not_executed", Indeterminate = "indeterminate");
+
 /// How an error of the vendor looks.
 #[derive(Debug, Clone)]
-pub(crate) struct RefusalShape {
+pub struct RefusalShape {
     /// The body, with placeholders.
     pub body: Value,
+    /// Type of an error whose code is not in `types`.
     pub default_type: String,
-    pub types: BTreeMap<RefusalCode, String>,
+    /// Type by refusal code.
+    pub types: Vec<(RefusalCode, String)>,
     /// JSON pointer of the object that every error body has.
     pub mark: String,
-    /// JSON pointers of type and code.
+    /// JSON pointer of the type.
     pub type_at: String,
+    /// JSON pointer of the code.
     pub code_at: String,
+}
+
+/// The one to tell, where only one can be told.
+pub(crate) fn first(mistakes: Vec<InvalidPack>) -> InvalidPack {
+    let mut mistakes = mistakes.into_iter();
+    mistakes
+        .next()
+        .unwrap_or_else(|| InvalidPack::new("", "not a pack"))
 }
 
 /// A pack that cannot be used: where, and what is allowed there.
@@ -396,7 +442,7 @@ impl InvalidPack {
 }
 
 impl InvalidPack {
-    /// Where: `endpoints[3].cost.amount`, or line and column.
+    /// Where: `endpoints[3].cost.amount`; empty for the pack itself.
     #[must_use]
     pub fn at(&self) -> &str {
         &self.at
@@ -409,9 +455,19 @@ impl InvalidPack {
     }
 }
 
+impl From<Mistake> for InvalidPack {
+    fn from(Mistake { at, problem }: Mistake) -> Self {
+        Self { at, problem }
+    }
+}
+
 impl fmt::Display for InvalidPack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "pack: {}: {}", self.at, self.problem)
+        formatter.write_str("pack: ")?;
+        if !self.at.is_empty() {
+            write!(formatter, "{}: ", self.at)?;
+        }
+        formatter.write_str(&self.problem)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A tree over path segments. A literal segment is preferred, the template with more literals wins.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Index {
+pub struct Index {
     root: Node,
     /// Segments of the longest template. Longer paths are unknown at once, which bounds the search.
     depth: usize,
@@ -14,7 +14,16 @@ pub(crate) struct Index {
 struct Node {
     literal: BTreeMap<String, Node>,
     any: Option<Box<Node>>,
-    ends: BTreeMap<String, usize>,
+    /// Method → position.
+    ends: Vec<(String, usize)>,
+}
+
+impl Node {
+    fn end(&self, method: &str) -> Option<usize> {
+        let mut ends = self.ends.iter();
+        ends.find(|(have, _)| have == method)
+            .map(|(_, position)| *position)
+    }
 }
 
 /// An endpoint that was found, and how many literal segments led to it.
@@ -23,12 +32,7 @@ type Found = (usize, usize);
 impl Index {
     /// Adds a template (as it prints) that stands for the endpoint at `position`. `Err` gives the position of the
     /// endpoint that matches exactly the same paths.
-    pub(crate) fn insert(
-        &mut self,
-        method: &str,
-        path: &str,
-        position: usize,
-    ) -> Result<(), usize> {
+    pub fn insert(&mut self, method: &str, path: &str, position: usize) -> Result<(), usize> {
         let mut node = &mut self.root;
         let mut depth = 0_usize;
         for segment in path.trim_start_matches('/').split('/') {
@@ -40,14 +44,14 @@ impl Index {
             };
         }
         self.depth = self.depth.max(depth);
-        if let Some(earlier) = node.ends.get(method) {
-            return Err(*earlier);
+        if let Some(earlier) = node.end(method) {
+            return Err(earlier);
         }
-        node.ends.insert(method.to_owned(), position);
+        node.ends.push((method.to_owned(), position));
         Ok(())
     }
 
-    pub(crate) fn find(&self, method: &str, path: &str) -> Option<usize> {
+    pub fn find(&self, method: &str, path: &str) -> Option<usize> {
         let rest = path.strip_prefix('/')?;
         let slashes = rest.bytes().filter(|byte| *byte == b'/').count();
         if slashes >= self.depth {
@@ -68,10 +72,10 @@ fn descend(
     best: &mut Option<Found>,
 ) {
     let Some(rest) = rest else {
-        if let Some(position) = node.ends.get(method)
+        if let Some(position) = node.end(method)
             && best.is_none_or(|(_, most)| literals > most)
         {
-            *best = Some((*position, literals));
+            *best = Some((position, literals));
         }
         return;
     };

@@ -3,13 +3,14 @@
 
 /// Values by name.
 #[derive(Debug, Clone)]
-pub(crate) struct ByName<T> {
+pub struct ByName<T> {
     /// Position: length of the names.
     by_length: Vec<Vec<(String, T)>>,
 }
 
 impl<T> ByName<T> {
-    pub(crate) fn get(&self, name: &str) -> Option<&T> {
+    /// The value of this name.
+    pub fn get(&self, name: &str) -> Option<&T> {
         self.by_length
             .get(name.len())?
             .iter()
@@ -35,7 +36,7 @@ impl<T> FromIterator<(String, T)> for ByName<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::*;
 
     #[test]
     fn names_are_found_by_all_their_bytes() {

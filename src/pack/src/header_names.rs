@@ -2,7 +2,7 @@
 
 /// Where a header's value is kept while a request is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(pub(crate) usize);
+pub struct Place(pub usize);
 
 /// Headers that mean the same for every vendor. Their places are the positions here.
 const COMMON: [&str; 18] = [
@@ -27,31 +27,46 @@ const COMMON: [&str; 18] = [
 ];
 
 /// Places of the headers that mean the same for every vendor.
-pub(crate) mod at {
-    use super::Place;
+pub mod at {
+    use crate::Place;
 
-    pub(crate) const METHOD: Place = Place(0);
-    pub(crate) const PATH: Place = Place(1);
-    pub(crate) const AUTHORITY: Place = Place(2);
-    pub(crate) const PROTOCOL: Place = Place(3);
-    pub(crate) const UPGRADE: Place = Place(4);
-    pub(crate) const HOST: Place = Place(5);
-    pub(crate) const CONNECTION: Place = Place(6);
-    pub(crate) const PROXY_CONNECTION: Place = Place(7);
-    pub(crate) const AUTHORIZATION: Place = Place(8);
-    pub(crate) const RUN_ID: Place = Place(9);
-    pub(crate) const TRACEPARENT: Place = Place(10);
-    pub(crate) const TRANSFER_ENCODING: Place = Place(11);
-    pub(crate) const CONTENT_LENGTH: Place = Place(12);
-    pub(crate) const CONTENT_ENCODING: Place = Place(13);
-    pub(crate) const CONTENT_TYPE: Place = Place(14);
+    /// `:method`.
+    pub const METHOD: Place = Place(0);
+    /// `:path`.
+    pub const PATH: Place = Place(1);
+    /// `:authority`.
+    pub const AUTHORITY: Place = Place(2);
+    /// `:protocol`.
+    pub const PROTOCOL: Place = Place(3);
+    /// `upgrade`.
+    pub const UPGRADE: Place = Place(4);
+    /// `host`.
+    pub const HOST: Place = Place(5);
+    /// `connection`.
+    pub const CONNECTION: Place = Place(6);
+    /// `proxy-connection`.
+    pub const PROXY_CONNECTION: Place = Place(7);
+    /// `authorization`.
+    pub const AUTHORIZATION: Place = Place(8);
+    /// `x-agent-run-id`.
+    pub const RUN_ID: Place = Place(9);
+    /// `traceparent`.
+    pub const TRACEPARENT: Place = Place(10);
+    /// `transfer-encoding`.
+    pub const TRANSFER_ENCODING: Place = Place(11);
+    /// `content-length`.
+    pub const CONTENT_LENGTH: Place = Place(12);
+    /// `content-encoding`.
+    pub const CONTENT_ENCODING: Place = Place(13);
+    /// `content-type`.
+    pub const CONTENT_TYPE: Place = Place(14);
     /// Headers that change the method behind our back, in some frameworks.
-    pub(crate) const METHOD_OVERRIDES: [Place; 3] = [Place(15), Place(16), Place(17)];
+    pub const METHOD_OVERRIDES: [Place; 3] = [Place(15), Place(16), Place(17)];
 }
 
 /// The names that a pack's requests are looked through for.
 #[derive(Debug, Clone)]
-pub(crate) struct HeaderNames {
+pub struct HeaderNames {
     /// By place.
     names: Vec<String>,
     /// Length of a name → the places with a name of that length.
@@ -60,7 +75,7 @@ pub(crate) struct HeaderNames {
 
 impl HeaderNames {
     /// The common headers alone.
-    pub(crate) fn common() -> Self {
+    pub fn common() -> Self {
         let mut names = Self {
             names: Vec::new(),
             by_length: Vec::new(),
@@ -72,7 +87,7 @@ impl HeaderNames {
     }
 
     /// The place of this name, old or new.
-    pub(crate) fn place_for(&mut self, name: &str) -> Place {
+    pub fn place_for(&mut self, name: &str) -> Place {
         if let Some(place) = self.find(name.as_bytes()) {
             return place;
         }
@@ -89,7 +104,7 @@ impl HeaderNames {
     }
 
     /// The place of a header, if anything looks at it.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<Place> {
+    pub fn find(&self, name: &[u8]) -> Option<Place> {
         let places = self.by_length.get(name.len())?;
         places
             .iter()
@@ -98,19 +113,19 @@ impl HeaderNames {
     }
 
     /// The name at a place.
-    pub(crate) fn name(&self, place: Place) -> &str {
+    pub fn name(&self, place: Place) -> &str {
         self.names.get(place.0).map_or("", String::as_str)
     }
 
     /// How many places there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn places(&self) -> usize {
         self.names.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::*;
 
     #[test]
     fn common_headers_have_their_places() {
@@ -135,7 +150,7 @@ mod tests {
             (at::METHOD_OVERRIDES[1], "x-http-method"),
             (at::METHOD_OVERRIDES[2], "x-method-override"),
         ];
-        assert_eq!(names.len(), expected.len());
+        assert_eq!(names.places(), expected.len());
         for (place, name) in expected {
             assert_eq!(names.name(place), name);
             assert_eq!(names.find(name.as_bytes()), Some(place));

@@ -2,37 +2,35 @@
 //! the least that the call can cost.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use super::compile::{Made, field_names, wrong};
-use super::mistakes::Mistakes;
+use crate::compile::{Made, field_names, wrong};
+use crate::mistakes::Mistakes;
+use keybrake_text::document::Named;
+use keybrake_text::record;
 
 /// Named lists of rules, as endpoints refer to them.
-pub(super) type StatedLists = BTreeMap<String, Arc<[StatedRule]>>;
+pub(crate) type StatedLists = Named<Arc<[StatedRule]>>;
 
-/// The JSON form of a [`StatedRule`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StatedDto {
-    unit: String,
-    #[serde(default)]
-    top: bool,
-    #[serde(default)]
-    quantity: Vec<String>,
-    currency: String,
+record! {
+    /// The JSON form of a [`StatedRule`].
+    pub(crate) struct StatedDto {
+        unit: String,
+        top: bool = false,
+        quantity: Vec<String> = Vec::new(),
+        currency: String,
+    }
 }
 
 /// One way in which a line shows its price. A line is the request itself or any group in it (`line_items[0]`); the names here are
 /// relative to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StatedRule {
+pub struct StatedRule {
     /// The price of one, a decimal number of the currency's smallest unit.
     pub unit: InLine,
     /// How many, a decimal number; the first that is there counts, none: one.
     pub quantity: Vec<InLine>,
+    /// The currency of both.
     pub currency: InLine,
     lines: Lines,
 }
@@ -48,7 +46,7 @@ enum Lines {
 
 /// The name of a field in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InLine {
+pub struct InLine {
     /// `price_data[unit_amount]`
     top: String,
     /// `[price_data][unit_amount]`
@@ -65,7 +63,7 @@ impl InLine {
     }
 
     /// The full name of this field in the line with this name; an empty one is the request itself.
-    pub(crate) fn full_name(&self, line: &str) -> Cow<'_, str> {
+    pub fn full_name(&self, line: &str) -> Cow<'_, str> {
         if line.is_empty() {
             Cow::Borrowed(&self.top)
         } else {
@@ -76,7 +74,7 @@ impl InLine {
 
 impl StatedRule {
     /// The line whose price the field of this full name is, if it is one.
-    pub(crate) fn line_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+    pub fn line_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         if name == self.unit.top {
             return Some("");
         }
@@ -85,21 +83,16 @@ impl StatedRule {
     }
 }
 
-pub(super) fn compile(
-    lists: BTreeMap<String, Vec<StatedDto>>,
-    mistakes: &mut Mistakes,
-) -> StatedLists {
-    let mut compiled = StatedLists::new();
-    for (name, dtos) in lists {
+pub(crate) fn compile(lists: Named<Vec<StatedDto>>, mistakes: &mut Mistakes) -> StatedLists {
+    lists.map(|name, dtos| {
         let at = format!("stated.{name}");
         let rules = if dtos.is_empty() {
             wrong(at, "at least one rule")
         } else {
             dtos.into_iter().map(|dto| rule(&at, dto)).collect()
         };
-        compiled.insert(name, mistakes.keep(rules).unwrap_or_else(|| Arc::from([])));
-    }
-    compiled
+        mistakes.keep(rules).unwrap_or_else(|| Arc::from([]))
+    })
 }
 
 fn rule(at: &str, dto: StatedDto) -> Made<StatedRule> {

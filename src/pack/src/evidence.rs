@@ -2,90 +2,90 @@
 //!
 //! Here: the rules as data, and what a pack must keep to. Not here: reading those records, and any decision by them.
 
-use std::collections::BTreeMap;
-
 use keybrake_contract::endpoint::EndpointPattern;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::compile::{Made, wrong};
-use super::{Class, Endpoint};
+use crate::compile::{Made, wrong};
+use crate::{Class, Endpoint};
+use keybrake_text::document::Named;
+use keybrake_text::record;
 
 /// Longest maximum time and longest memory of events that make sense: a year.
 const YEAR_MS: u64 = 366 * 24 * 3_600_000;
 /// Most events in a page.
 const MAX_PAGE: u32 = 1_000;
 
-/// What a vendor's records can show.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvidenceRules {
-    /// The list of events.
-    pub events: EventRules,
-    /// After so many milliseconds the vendor executes nothing any more of what it was sent.
-    pub vendor_max_ms: u64,
-    /// For so many milliseconds events stay in the list.
-    pub kept_ms: u64,
-    /// In a retrieved object: the member that says of which kind it is.
-    pub kind: String,
-    /// Operation → what shows that it was executed.
-    pub operations: BTreeMap<String, OperationEvidence>,
+record! {
+    /// What a vendor's records can show.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct EvidenceRules {
+        /// The list of events.
+        pub events: EventRules,
+        /// After so many milliseconds the vendor executes nothing any more of what it was sent.
+        pub vendor_max_ms: u64,
+        /// For so many milliseconds events stay in the list.
+        pub kept_ms: u64,
+        /// In a retrieved object: the member that says of which kind it is.
+        pub kind: String,
+        /// Operation → what shows that it was executed.
+        pub operations: Named<OperationEvidence>,
+    }
 }
 
-/// The list of a vendor's events: how it is asked, and where in it things stand (JSON pointers).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventRules {
-    /// The operation that lists them.
-    pub operation: String,
-    /// Its path.
-    #[serde(skip)]
-    pub path: String,
-    /// Parameter: made at or after this second since 1970.
-    pub from: String,
-    /// Parameter: made at or before this second.
-    pub to: String,
-    /// Parameter: the id of the last event of the page before.
-    pub after: String,
-    /// Parameter with the size of a page.
-    pub limit: String,
-    /// That size.
-    pub page_size: u32,
-    /// In a page: the events.
-    pub items: String,
-    /// In a page: whether there are more.
-    pub more: String,
-    /// In an event: its id.
-    pub id: String,
-    /// In an event: the second since 1970 in which it was made.
-    pub at: String,
-    /// In an event: the idempotency key of the request that caused it.
-    pub idempotency_key: String,
-    /// In an event: the vendor's id of that request.
-    pub request_id: Option<String>,
-    /// In an event: of which kind its object is.
-    pub object_kind: String,
-    /// In an event: the id of its object.
-    pub object_id: String,
+record! {
+    /// The list of a vendor's events: how it is asked, and where in it things stand (JSON pointers).
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct EventRules {
+        /// The operation that lists them.
+        pub operation: String,
+        /// Parameter: made at or after this second since 1970.
+        pub from: String,
+        /// Parameter: made at or before this second.
+        pub to: String,
+        /// Parameter: the id of the last event of the page before.
+        pub after: String,
+        /// Parameter with the size of a page.
+        pub limit: String,
+        /// That size.
+        pub page_size: u32,
+        /// In a page: the events.
+        pub items: String,
+        /// In a page: whether there are more.
+        pub more: String,
+        /// In an event: its id.
+        pub id: String,
+        /// In an event: the second since 1970 in which it was made.
+        pub at: String,
+        /// In an event: the idempotency key of the request that caused it.
+        pub idempotency_key: String,
+        /// In an event: the vendor's id of that request.
+        pub request_id: Option<String>,
+        /// In an event: of which kind its object is.
+        pub object_kind: String,
+        /// In an event: the id of its object.
+        pub object_id: String,
+    } without {
+        /// Its path.
+        pub path: String = String::new(),
+    }
 }
 
-/// What shows that an operation was executed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OperationEvidence {
-    /// The kind of object that an execution makes or changes.
-    pub object: String,
-    /// The operation that reads such an object.
-    pub retrieve: String,
-    /// Its path, with one `{…}`.
-    #[serde(skip)]
-    template: String,
-    /// Whether every execution is in the events, so that none there means none at all.
-    #[serde(default)]
-    pub complete: bool,
-    /// Members of the object: when all of one line are equal, the vendor refused the request for good.
-    #[serde(default)]
-    pub not_executed_when: Vec<BTreeMap<String, Value>>,
+record! {
+    /// What shows that an operation was executed.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct OperationEvidence {
+        /// The kind of object that an execution makes or changes.
+        pub object: String,
+        /// The operation that reads such an object.
+        pub retrieve: String,
+        /// Whether every execution is in the events, so that none there means none at all.
+        pub complete: bool = false,
+        /// Members of the object: when all of one line are equal, the vendor refused the request for good.
+        pub not_executed_when: Vec<Named<Value>> = Vec::new(),
+    } without {
+        /// Its path, with one `{…}`.
+        template: String = String::new(),
+    }
 }
 
 impl OperationEvidence {
@@ -115,12 +115,12 @@ impl OperationEvidence {
 impl EvidenceRules {
     /// The operations that are read as evidence: what whoever reads it needs to be allowed.
     pub fn reads(&self) -> impl Iterator<Item = &str> {
-        let retrieves = self.operations.values().map(|one| one.retrieve.as_str());
+        let retrieves = self.operations.iter().map(|(_, one)| one.retrieve.as_str());
         std::iter::once(self.events.operation.as_str()).chain(retrieves)
     }
 
     /// Checks the rules against the pack's endpoints and fills in the paths.
-    pub(super) fn compile<'a>(
+    pub(crate) fn compile<'a>(
         mut self,
         find: impl Fn(&str) -> Option<&'a Endpoint>,
         takes_bearer: bool,
@@ -151,12 +151,12 @@ impl EvidenceRules {
             return wrong("evidence.events.operation", "a path without {…}");
         }
         check_events(&self.events)?;
-        for (name, one) in &mut self.operations {
+        for (name, one) in self.operations.iter_mut() {
             let at = |part: &str| format!("evidence.operations.{name}{part}");
             if !find(name).is_some_and(|endpoint| endpoint.class != Class::Read) {
                 return wrong(at(""), "a write of this pack");
             }
-            if one.object.is_empty() || one.not_executed_when.iter().any(BTreeMap::is_empty) {
+            if one.object.is_empty() || one.not_executed_when.iter().any(Named::is_empty) {
                 return wrong(at(""), "no empty object and no empty line");
             }
             one.template = read(&at(".retrieve"), &one.retrieve)?;

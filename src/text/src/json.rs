@@ -1,27 +1,30 @@
-//! The members of a vendor's answer, found by one strict walk over its JSON.
+//! What stands in a JSON text, found by one strict walk over it.
 //!
 //! What is JSON and what is not is exactly what `serde_json` says (the tests compare the two); values are not read
 //! before somebody wants them. Nesting costs memory, never stack.
 
 use std::borrow::Cow;
 
-use crate::text;
+use crate::bytes;
 
 /// The members of one JSON object, their values unread. A name that stands twice has its last value.
-pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
+pub struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
-/// Enough for the answers of today's vendors.
-const USUAL_MEMBERS: usize = 48;
+/// Most members of an object, and most elements of an array, that are looked at one by one. What has more is not read: it would
+/// take many times its own size in memory.
+pub const MOST: usize = 10_000;
+
+/// Room for the members of a text so long; one takes about so many bytes in a vendor's answer.
+fn likely_members(text: &str) -> usize {
+    const BYTES_EACH: usize = 40;
+    (text.len() / BYTES_EACH).clamp(4, 48)
+}
 
 impl<'a> Members<'a> {
-    /// The members of a text that is one JSON object and nothing else.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let mut walk = Walk {
-            text,
-            at: 0,
-            open: Vec::new(),
-        };
-        let mut members = Vec::with_capacity(USUAL_MEMBERS);
+    /// The members of a text that is one JSON object with at most [`MOST`] and nothing else.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let mut walk = Walk::over(text);
+        let mut members = Vec::with_capacity(likely_members(text));
         walk.space();
         walk.expect(b'{')?;
         walk.space();
@@ -30,6 +33,9 @@ impl<'a> Members<'a> {
             return walk.end().map(|()| Self(members));
         }
         loop {
+            if members.len() >= MOST {
+                return None;
+            }
             let name = walk.name()?;
             let start = walk.at;
             walk.value()?;
@@ -45,14 +51,26 @@ impl<'a> Members<'a> {
         walk.end().map(|()| Self(members))
     }
 
+    /// Names and values in their order, repeated names included.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &'a str)> {
+        self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
+    }
+
+    /// The only member; `None`: there are more, or none.
+    #[must_use]
+    pub fn only(self) -> Option<(Cow<'a, str>, &'a str)> {
+        let mut members = self.0.into_iter();
+        members.next().filter(|_| members.len() == 0)
+    }
+
     /// The value of this name, as it is written.
-    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+    pub fn get(&self, name: &str) -> Option<&'a str> {
         let mut found = self.0.iter().rev().filter(|(have, _)| have == name);
         found.next().map(|(_, raw)| *raw)
     }
 
     /// The value at this name: a member, or `amount[value]` for a member of a member.
-    pub(super) fn at(&self, name: &str) -> Option<&'a str> {
+    pub fn at(&self, name: &str) -> Option<&'a str> {
         let Some((outer, inner)) = name.split_once('[') else {
             return self.get(name);
         };
@@ -62,8 +80,35 @@ impl<'a> Members<'a> {
     }
 }
 
+/// The values of a text that is one JSON array with at most [`MOST`] and nothing else.
+pub fn elements(text: &str) -> Option<Vec<&str>> {
+    let mut walk = Walk::over(text);
+    let mut elements = Vec::new();
+    walk.space();
+    walk.expect(b'[')?;
+    walk.space();
+    if walk.next_is(b']') == Next::Other {
+        loop {
+            if elements.len() >= MOST {
+                return None;
+            }
+            let start = walk.at;
+            walk.value()?;
+            elements.push(text.get(start..walk.at)?);
+            walk.space();
+            if walk.next_is(b',') == Next::Other {
+                break;
+            }
+            walk.space();
+        }
+        walk.expect(b']')?;
+    }
+    walk.space();
+    walk.end().map(|()| elements)
+}
+
 /// The text of a value that is a JSON string.
-pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
+pub fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.bytes().any(|byte| byte == b'\\') {
         serde_json::from_str(raw).ok().map(Cow::Owned)
@@ -75,14 +120,50 @@ pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
 struct Walk<'a> {
     text: &'a str,
     at: usize,
-    /// The arrays and objects around the place.
-    open: Vec<Around>,
+    open: Open,
+}
+
+/// The arrays and objects around a place, innermost last. The last 64 of them take no allocation.
+#[derive(Default)]
+struct Open {
+    depth: usize,
+    /// A bit for each, the innermost lowest: set for an object.
+    last: u64,
+    /// Those further out, 64 at a time.
+    before: Vec<u64>,
 }
 
 #[derive(Clone, Copy)]
 enum Around {
     Array,
     Object,
+}
+
+impl Open {
+    const AT_ONCE: usize = u64::BITS as usize;
+
+    fn push(&mut self, around: Around) {
+        if self.depth > 0 && self.depth.is_multiple_of(Self::AT_ONCE) {
+            self.before.push(self.last);
+        }
+        self.last = self.last << 1 | u64::from(matches!(around, Around::Object));
+        self.depth = self.depth.saturating_add(1);
+    }
+
+    fn innermost(&self) -> Option<Around> {
+        (self.depth > 0).then_some(match self.last & 1 {
+            0 => Around::Array,
+            _ => Around::Object,
+        })
+    }
+
+    fn pop(&mut self) {
+        self.last >>= 1;
+        self.depth = self.depth.saturating_sub(1);
+        if self.depth.is_multiple_of(Self::AT_ONCE) {
+            self.last = self.before.pop().unwrap_or_default();
+        }
+    }
 }
 
 /// Whether the next byte was the one that was asked for.
@@ -102,6 +183,14 @@ enum Escapes {
 }
 
 impl<'a> Walk<'a> {
+    fn over(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            open: Open::default(),
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -132,7 +221,7 @@ impl<'a> Walk<'a> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.skip(1);
             let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            self.skip(text::leading_spaces(rest));
+            self.skip(bytes::leading_spaces(rest));
         }
     }
 
@@ -199,8 +288,7 @@ impl<'a> Walk<'a> {
 
     /// Passes over what stands after a value: the ends of what is around it, up to the next value.
     fn after_value(&mut self) -> Option<After> {
-        while let Some(around) = self.open.last() {
-            let around = *around;
+        while let Some(around) = self.open.innermost() {
             self.space();
             let next = self.peek()?;
             self.skip(1);
@@ -270,7 +358,7 @@ impl<'a> Walk<'a> {
         let mut escapes = Escapes::None;
         loop {
             let rest = self.text.as_bytes().get(self.at..)?;
-            self.skip(text::plain_in_json(rest));
+            self.skip(bytes::plain_in_json(rest));
             let byte = self.peek()?;
             self.skip(1);
             match byte {
@@ -311,5 +399,5 @@ enum After {
 }
 
 #[cfg(test)]
-#[path = "members_tests.rs"]
+#[path = "json_tests.rs"]
 mod tests;

@@ -1,31 +1,26 @@
 //! Prices that stand in no request and in no answer: units that a request shows, times a rate that the operator pins in the pack.
 
-use std::collections::BTreeMap;
-
-use keybrake_contract::money::Currency;
-use serde::Deserialize;
-
-use super::compile_endpoints::Uncosted;
+use crate::compile_endpoints::Uncosted;
+use keybrake_text::document::{self, FromJson, Named, Reading};
+use keybrake_text::record;
 
 /// Highest rate: a hundred dollars for one unit.
 const MAX_MICROS: u64 = 100_000_000;
 
-/// How a request is priced.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PricedRule {
-    /// What is counted.
-    pub units: Units,
-    /// What one costs, in micro-dollars (millionths of a US dollar).
-    pub micros: Rate,
-    #[serde(skip, default = "usd")]
-    pub currency: Currency,
+record! {
+    /// How a request is priced.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct PricedRule {
+        /// What is counted.
+        pub units: Units,
+        /// What one costs, in micro-dollars (millionths of a US dollar).
+        pub micros: Rate,
+    }
 }
 
 /// What is counted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Units {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Units {
     /// The SMS segments of this field's text.
     SegmentsOf(String),
     /// The members of these fields, each a text or an array of texts. A comma in a text counts as one more.
@@ -33,28 +28,56 @@ pub(crate) enum Units {
 }
 
 /// What one unit costs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Rate {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rate {
     /// Always the same.
     Flat(u64),
     /// By where it goes.
     ByNumber(ByNumber),
 }
 
-/// Rates by telephone number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ByNumber {
-    /// Field with the number: `+` and 7 to 15 digits.
-    pub field: String,
-    /// How the number begins → rate. The longest that fits counts; `null`, and none: refused.
-    pub prefixes: BTreeMap<String, Option<u64>>,
+record! {
+    /// Rates by telephone number.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ByNumber {
+        /// Field with the number: `+` and 7 to 15 digits.
+        pub field: String,
+        /// How the number begins → rate. The longest that fits counts; `null`, and none: refused.
+        pub prefixes: Named<Option<u64>>,
+    }
+}
+
+impl FromJson for Units {
+    fn from_json(raw: &str, reading: &mut Reading) -> Self {
+        let (kind, raw) = document::variant(raw);
+        match kind.as_ref() {
+            "segments_of" => Self::SegmentsOf(reading.inside(&kind, raw)),
+            "members_of" => Self::MembersOf(reading.inside(&kind, raw)),
+            _ => {
+                reading.wrong("an object with segments_of or members_of".to_owned());
+                Self::MembersOf(Vec::new())
+            }
+        }
+    }
+}
+
+impl FromJson for Rate {
+    fn from_json(raw: &str, reading: &mut Reading) -> Self {
+        let (kind, raw) = document::variant(raw);
+        match kind.as_ref() {
+            "flat" => Self::Flat(reading.inside(&kind, raw)),
+            "by_number" => Self::ByNumber(reading.inside(&kind, raw)),
+            _ => {
+                reading.wrong("an object with flat or by_number".to_owned());
+                Self::Flat(0)
+            }
+        }
+    }
 }
 
 impl ByNumber {
     /// The rate of a number that has the form of one.
-    pub(crate) fn rate(&self, number: &str) -> Option<u64> {
+    pub fn rate(&self, number: &str) -> Option<u64> {
         (1..=number.len())
             .rev()
             .filter_map(|length| number.get(..length))
@@ -64,12 +87,8 @@ impl ByNumber {
     }
 }
 
-const fn usd() -> Currency {
-    Currency::USD
-}
-
 impl PricedRule {
-    pub(super) fn compile(self) -> Result<Self, Uncosted> {
+    pub(crate) fn compile(self) -> Result<Self, Uncosted> {
         match &self.units {
             Units::SegmentsOf(field) if field.is_empty() => {
                 return Err(("cost.priced.units.segments_of", "the name of a field"));
@@ -93,13 +112,21 @@ impl PricedRule {
                 "cost.priced.micros.by_number",
                 "a field, and at least one prefix",
             )),
-            Rate::ByNumber(rates) if !rates.prefixes.keys().all(|prefix| is_prefix(prefix)) => {
+            Rate::ByNumber(rates)
+                if !rates.prefixes.iter().all(|(prefix, _)| is_prefix(prefix)) =>
+            {
                 Err((
                     "cost.priced.micros.by_number.prefixes",
                     "+ and 1 to 15 digits",
                 ))
             }
-            Rate::ByNumber(rates) if !rates.prefixes.values().flatten().all(|rate| fine(*rate)) => {
+            Rate::ByNumber(rates)
+                if !rates
+                    .prefixes
+                    .iter()
+                    .filter_map(|(_, rate)| *rate)
+                    .all(fine) =>
+            {
                 Err((
                     "cost.priced.micros.by_number.prefixes",
                     "1 to 100000000 micro-dollars, or null",
@@ -118,7 +145,7 @@ fn is_prefix(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::pack::{Pack, builtin};
+    use crate::{Pack, builtin};
 
     #[test]
     fn rates_of_a_pack_keep_their_bounds() {

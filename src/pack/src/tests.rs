@@ -1,11 +1,11 @@
 use super::*;
 
-fn stripe_text() -> &'static str {
+fn stripe_text() -> String {
     builtin("stripe").unwrap()
 }
 
 fn stripe() -> Pack {
-    Pack::parse(stripe_text()).unwrap()
+    Pack::parse(&stripe_text()).unwrap()
 }
 
 /// The built-in pack with one text exchanged for another.
@@ -17,9 +17,14 @@ fn changed(from: &str, to: &str) -> Result<Pack, InvalidPack> {
 #[test]
 fn every_built_in_pack_is_valid_and_named_after_its_vendor() {
     for name in builtin_names() {
-        assert_eq!(Pack::parse(builtin(name).unwrap()).unwrap().vendor(), name);
+        assert_eq!(Pack::parse(&builtin(name).unwrap()).unwrap().vendor(), name);
     }
     assert!(builtin("nobody").is_none());
+}
+
+#[test]
+fn a_built_in_pack_is_its_file_to_the_byte() {
+    assert_eq!(stripe_text(), include_str!("../../../vendors/stripe.json"));
 }
 
 #[test]
@@ -149,7 +154,7 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
         (
             r#""bearer","#,
             r#""header","#,
-            "unknown variant `header`, expected one of",
+            "credential.places[0]: unknown variant \"header\", expected one of",
         ),
         (
             r#""max_key_length": 255"#,
@@ -176,7 +181,11 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
             r#""forward_headers": ["x-envoy-a", "#,
             "must never be forwarded",
         ),
-        (r#""v1": "form""#, r#""v1": "xml""#, "unknown variant `xml`"),
+        (
+            r#""v1": "form""#,
+            r#""v1": "xml""#,
+            "path.roots.v1: unknown variant \"xml\"",
+        ),
         (
             r#""segment_extra": "_-""#,
             r#""segment_extra": "_%""#,
@@ -190,7 +199,7 @@ fn mistakes_say_where_they_are_and_what_is_allowed() {
         (
             r#""outcome": "declined_final""#,
             r#""outcome": "fine""#,
-            "unknown variant `fine`",
+            ".outcome: unknown variant \"fine\"",
         ),
         (
             r#""idempotency_error": "idempotency_error""#,
@@ -372,8 +381,20 @@ fn evidence_names_reads_and_writes_of_its_own_pack() {
 }
 
 #[test]
+fn a_value_that_stands_for_nothing_is_a_mistake_and_no_null() {
+    for nothing in [r#""\ud800""#, "1e999"] {
+        let changed = changed(
+            r#""status": "canceled""#,
+            &format!(r#""status": {nothing}"#),
+        );
+        let message = changed.unwrap_err().to_string();
+        assert!(message.contains(".when.status: "), "{message}");
+    }
+}
+
+#[test]
 fn every_mistake_is_named_with_its_place_and_nothing_else_is() {
-    let mut text: Value = serde_json::from_str(stripe_text()).unwrap();
+    let mut text: Value = serde_json::from_str(&stripe_text()).unwrap();
     text["vendor"] = "Stripe".into();
     text["hosts"] = serde_json::json!([]);
     text["answers"]["charge"]["currency"] = Value::Null;

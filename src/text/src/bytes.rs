@@ -2,7 +2,7 @@
 
 /// What bytes are, as far as every rule about headers wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Text {
+pub enum Text {
     /// ASCII from the space to `~`, or nothing.
     Printable,
     /// ASCII with a control character.
@@ -27,7 +27,8 @@ const BACKSLASHES: u64 = eight(b'\\');
 const FILLING: u64 = eight(b'x');
 
 impl Text {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// What these bytes are.
+    pub fn of(bytes: &[u8]) -> Self {
         let (all, control) = look(bytes, |word| below_space(word) | equal(word, DELETES));
         if all & HIGH != 0 {
             Self::NotAscii
@@ -41,7 +42,7 @@ impl Text {
 
 /// Whether a form has a byte that is never written plainly in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plain {
+pub enum Plain {
     /// A semicolon, a space or a control character.
     Found,
     /// None.
@@ -49,7 +50,7 @@ pub(crate) enum Plain {
 }
 
 /// Looks for bytes that are never written plainly in a form.
-pub(crate) fn has_plain(bytes: &[u8]) -> Plain {
+pub fn has_plain(bytes: &[u8]) -> Plain {
     let (_, found) = look(bytes, |word| {
         below_space(word) | equal(word, SPACES) | equal(word, DELETES) | equal(word, SEMICOLONS)
     });
@@ -61,7 +62,7 @@ pub(crate) fn has_plain(bytes: &[u8]) -> Plain {
 }
 
 /// How many bytes at the beginning are spaces; at the end of the bytes fewer may be told.
-pub(crate) fn leading_spaces(bytes: &[u8]) -> usize {
+pub fn leading_spaces(bytes: &[u8]) -> usize {
     let mut count = 0_usize;
     for eight in bytes.as_chunks::<8>().0 {
         let spaces = first_bit(u64::from_le_bytes(*eight) ^ SPACES);
@@ -75,7 +76,7 @@ pub(crate) fn leading_spaces(bytes: &[u8]) -> usize {
 
 /// How many bytes at the beginning are part of a JSON string and stand for themselves: neither a quote nor a backslash
 /// nor below the space. At the end of the bytes fewer may be told.
-pub(crate) fn plain_in_json(bytes: &[u8]) -> usize {
+pub fn plain_in_json(bytes: &[u8]) -> usize {
     let mut count = 0_usize;
     // Most texts end within sixteen bytes, so that this is mostly one step.
     for sixteen in bytes.as_chunks::<16>().0 {
