@@ -210,6 +210,8 @@ mod tests {
             "encoding_not_accepted".into(),
             Value::Array(Vec::new()),
             serde_json::json!({}),
+            serde_json::json!({"in_flight": null}),
+            serde_json::json!({"in_flight": 1}),
             serde_json::json!({"prefix": "a"}),
             serde_json::json!({"min": 1, "max": 2}),
         ];

@@ -31,9 +31,6 @@ fn add_members(
     members: &Members<'_>,
     depth: usize,
 ) -> Result<(), Unreadable> {
-    if members.iter().len() > MAX_FIELDS {
-        return Err(too_many());
-    }
     refuse_repeated(above, members)?;
     for (name, value) in members.iter() {
         if name.is_empty()
@@ -88,9 +85,6 @@ fn add(fields: &mut Vec<Field>, name: String, text: &str, depth: usize) -> Resul
         }
         Some(b'[') => {
             let elements = elements(text).ok_or_else(unreadable)?;
-            if elements.len() > MAX_FIELDS {
-                return Err(too_many());
-            }
             if !elements.is_empty() {
                 for (position, element) in elements.into_iter().enumerate() {
                     add(
@@ -123,14 +117,10 @@ fn add(fields: &mut Vec<Field>, name: String, text: &str, depth: usize) -> Resul
         _ => (text.to_owned(), Kind::Literal),
     };
     if fields.len() >= MAX_FIELDS {
-        return Err(too_many());
+        return Err(Unreadable::whole("more than 1000 parameters"));
     }
     fields.push(Field { name, value, kind });
     Ok(())
-}
-
-fn too_many() -> Unreadable {
-    Unreadable::whole("more than 1000 parameters")
 }
 
 /// No exponent; an integer within 2^53 or a decimal of at most 15 digits. Not minus zero, whose sign many readers lose.
